@@ -1,0 +1,96 @@
+"""Component logits in; Gaussian-pooled heatmaps, then the six-channel block out (section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cagface_core.bisenet import COMPONENTS, INPUT_PX
+
+MAP_PX = 64
+"""Side of the square heatmaps, whatever the crop's size: they are smooth, and cheap to keep."""
+
+POOLING_SIGMA = 1.0
+"""Standard deviation of the fixed Gaussian pooling, in heatmap pixels (1/64 of the crop)."""
+
+LUMA = (0.299, 0.587, 0.114)
+"""BT.601 weights of red, green, blue in the gamma-encoded luminance."""
+
+
+def gaussian_pool(maps: Tensor) -> Tensor:
+    """Smooth heatmaps with the fixed Gaussian kernel; no learned weights (section 3.1).
+
+    Args:
+        maps: (N, C, H, W) float in [0, 1].
+
+    Returns:
+        The same shape and range.
+    """
+    radius = round(2 * POOLING_SIGMA)
+    offsets = torch.arange(-radius, radius + 1, dtype=maps.dtype, device=maps.device)
+    kernel = torch.exp(-(offsets**2) / (2 * POOLING_SIGMA**2))
+    kernel = kernel / kernel.sum()
+    channels = maps.shape[1]
+    maps = F.pad(maps, (radius, radius, radius, radius), mode="replicate")
+    maps = F.conv2d(maps, kernel.expand(channels, 1, 1, -1), groups=channels)
+    return F.conv2d(maps, kernel[:, None].expand(channels, 1, -1, 1), groups=channels)
+
+
+def heatmaps(logits: Tensor, components: Sequence[Sequence[int]]) -> Tensor:
+    """Turn class logits into soft component heatmaps; never arg-max.
+
+    Args:
+        logits: (N, classes, h, w) float, any spatial size.
+        components: for hair, skin and parts, the class indices that belong to it.
+
+    Returns:
+        (N, 3, MAP_PX, MAP_PX) float in [0, 1], after Gaussian pooling.
+    """
+    logits = F.interpolate(logits, size=(MAP_PX, MAP_PX), mode="bilinear", align_corners=False)
+    probabilities = logits.softmax(dim=1)
+    maps = torch.stack([probabilities[:, list(c)].sum(dim=1) for c in components], dim=1)
+    return gaussian_pool(maps)
+
+
+def resize_maps(maps: Tensor, height: int, width: int) -> Tensor:
+    """Bring (N, 3, h, w) heatmaps to a crop's (height, width), bilinearly."""
+    return F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def make_block(lr: Tensor, maps: Tensor) -> Tensor:
+    """Stack a crop with its three attention maps, the stem's input (sections 3.1 and 3.2).
+
+    Each attention map is the crop's luminance in [0, 1] times a heatmap, then normalised.
+
+    Args:
+        lr: (N, 3, H, W) float RGB in [-1, 1].
+        maps: (N, 3, H, W) float heatmaps of hair, skin, parts in [0, 1].
+
+    Returns:
+        (N, 6, H, W) float in [-1, 1].
+    """
+    weights = torch.tensor(LUMA, dtype=lr.dtype, device=lr.device)[:, None, None]
+    luminance = ((lr + 1) / 2 * weights).sum(dim=1, keepdim=True)
+    return torch.cat([lr, luminance * maps * 2 - 1], dim=1)
+
+
+def component_maps(
+    parser: nn.Module, lr: Tensor, components: Sequence[Sequence[int]] = COMPONENTS
+) -> Tensor:
+    """Run the component network on crops of any one size.
+
+    Args:
+        parser: a :class:`cagface_core.bisenet.BiSeNet` in evaluation mode.
+        lr: (N, 3, H, W) RGB float in [-1, 1].
+        components: the parser's classes for hair, skin and parts.
+
+    Returns:
+        (N, 3, MAP_PX, MAP_PX) heatmaps in [0, 1].
+    """
+    picture = F.interpolate(
+        lr, size=(INPUT_PX, INPUT_PX), mode="bilinear", align_corners=False, antialias=True
+    )
+    return heatmaps(parser(picture), components)

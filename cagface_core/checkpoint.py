@@ -1,0 +1,169 @@
+"""Weights on disk: safetensors with the facts in the header, loaded strictly.
+
+The header holds ``kind`` (``sr`` or ``parser``), ``config`` (the network's configuration as
+JSON), ``facts`` (protocol, data, licence, figures, as JSON) and ``sha256`` of the tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cagface_core.bisenet import BiSeNet, BiSeNetConfig
+from cagface_core.cagface import CAGFace, CAGFaceConfig
+from cagface_core.errors import ConfigError, OutputError, WeightsError
+
+WEIGHTS_DIR = Path(__file__).parent / "weights"
+
+PRESETS: dict[str, CAGFaceConfig] = {
+    "nano": CAGFaceConfig(features=32, units=8),
+    "small": CAGFaceConfig(features=64, units=8),
+    "base": CAGFaceConfig(features=128, units=12),
+    "paper": CAGFaceConfig(features=256, units=16),
+}
+"""Sizes by name; which of them ship with weights, :func:`shipped` tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A weights file as read: what it is, its configuration, its facts and its tensors."""
+
+    kind: str
+    config: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    tensors: dict[str, Tensor]
+    sha256: str
+
+
+def save(
+    path: Path, kind: str, config: CAGFaceConfig | BiSeNetConfig, model: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write a weights file whole or not at all.
+
+    Args:
+        path: the final name; its folder must exist.
+        kind: ``sr`` or ``parser``.
+        config: the network's configuration.
+        model: its state.
+        facts: anything JSON can hold: protocol, data, licence, figures.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.items()}
+    header = {
+        "kind": kind,
+        "config": json.dumps(asdict(config)),
+        "facts": json.dumps(facts),
+        "sha256": _digest(tensors),
+    }
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        save_file(tensors, temporary, header)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"cannot write the weights {path}: {error}") from error
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a weights file and check it against its own digest.
+
+    Raises:
+        WeightsError: it is missing, not safetensors, not ours, or damaged.
+    """
+    if not path.is_file():
+        raise WeightsError(
+            f"no weights file at {path}; give the path of a .safetensors file "
+            f"or one of the shipped names: {', '.join(shipped())}"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{path} is not a readable safetensors file ({error}); copy or download it again"
+        ) from error
+    try:
+        kind, config = header["kind"], json.loads(header["config"])
+        facts, sha256 = json.loads(header["facts"]), header["sha256"]
+    except (KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{path} carries no CAGFace Live header ({error}); "
+            "expected a file written by 'cagface train'"
+        ) from error
+    if _digest(tensors) != sha256:
+        raise WeightsError(f"{path} is damaged: its tensors do not match its own sha256")
+    return Checkpoint(kind, config, facts, tensors, sha256)
+
+
+def load_sr(path: Path) -> tuple[CAGFace, Checkpoint]:
+    """Load a super-resolution network in evaluation mode; ``WeightsError`` if it does not fit."""
+    checkpoint = load(path)
+    if checkpoint.kind != "sr":
+        raise WeightsError(f"{path} holds a {checkpoint.kind!r} network; expected 'sr' weights")
+    return _fill(path, lambda: CAGFace(CAGFaceConfig(**checkpoint.config)), checkpoint)
+
+
+def load_parser(path: Path) -> tuple[BiSeNet, Checkpoint]:
+    """Load a component network in evaluation mode; ``WeightsError`` if it does not fit."""
+    checkpoint = load(path)
+    if checkpoint.kind != "parser":
+        raise WeightsError(f"{path} holds a {checkpoint.kind!r} network; expected 'parser'")
+    return _fill(path, lambda: BiSeNet(BiSeNetConfig(**checkpoint.config)), checkpoint)
+
+
+def shipped() -> list[str]:
+    """Name the weights that come with the package, for example ``nano-clean``."""
+    return sorted(p.stem for p in WEIGHTS_DIR.glob("*.safetensors") if p.stem != "parser")
+
+
+def find_sr(preset: str, weights: str) -> Path:
+    """Resolve ``--preset`` and ``--weights``: a shipped name, or a file of one's own.
+
+    Raises:
+        ConfigError: the preset or the name is unknown, or the preset ships no such weights.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+    if weights.endswith(".safetensors") or os.sep in weights or Path(weights).exists():
+        return Path(weights)
+    path = WEIGHTS_DIR / f"{preset}-{weights}.safetensors"
+    if not path.is_file():
+        raise ConfigError(
+            f"no weights {weights!r} for preset {preset!r}; shipped are: {', '.join(shipped())}; "
+            "or give a .safetensors file"
+        )
+    return path
+
+
+def _fill(path: Path, build: Any, checkpoint: Checkpoint) -> Any:
+    """Build a network and load the tensors strictly."""
+    try:
+        model = build()
+        model.load_state_dict(checkpoint.tensors, strict=True)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path} does not fit its own configuration: {reason}") from error
+    return model.eval(), checkpoint
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Hash names, shapes and bytes of the tensors, in name order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,53 @@
+"""What the enhancer can be told, checked as soon as it is said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from cagface_core.errors import ConfigError
+
+Mode = Literal["live", "file", "image"]
+"""``live``: every frame as fast as it can be; ``file``: video files, small faces too and large
+faces at full detail; ``image``: pictures without a past."""
+
+SCALES = (1, 2, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class EnhancerConfig:
+    """Everything :class:`cagface_core.FaceEnhancer` can be told.
+
+    Attributes:
+        preset: size of the network, see ``cagface_core.checkpoint.PRESETS``.
+        weights: ``clean``, ``webcam``, or the path of a ``.safetensors`` file.
+        scale: output size over input size: 1, 2 or 4.
+        strength: 0 shows the plain upscale, 1 the whole enhancement.
+        mode: what kind of stream it serves.
+        max_faces: the largest faces of a frame that are enhanced, at most this many.
+        max_crop_px: the largest crop the network sees at native resolution in live mode; larger
+            faces are processed at reduced size there, and in tiles in the other modes.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    """
+
+    preset: str = "nano"
+    weights: str = "webcam"
+    scale: int = 2
+    strength: float = 1.0
+    mode: Mode = "live"
+    max_faces: int = 8
+    max_crop_px: int = 256
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, with ``ConfigError``."""
+        if self.scale not in SCALES:
+            raise ConfigError(f"scale {self.scale} is not possible; expected 1, 2 or 4")
+        if not 0.0 <= self.strength <= 1.0:
+            raise ConfigError(f"strength {self.strength} is out of range; expected 0 to 1")
+        if self.mode not in get_args(Mode):
+            raise ConfigError(f"unknown mode {self.mode!r}; expected {', '.join(get_args(Mode))}")
+        if self.max_faces < 1:
+            raise ConfigError(f"max_faces {self.max_faces} is too small; expected 1 or more")
+        if self.max_crop_px < 64:
+            raise ConfigError(f"max_crop_px {self.max_crop_px} is too small; expected 64 or more")

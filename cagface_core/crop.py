@@ -1,0 +1,68 @@
+"""A tracked face in, a square of the frame out: native resolution, integer position, bucketed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cagface_core.types import Crop, Face, Image
+
+BUCKETS_PX = (64, 96, 128, 192, 256)
+"""The sides a crop may have: few shapes, so that each can have its own ready-made engine."""
+
+FACE_TO_CROP = 1.6
+"""Side of the crop over the longer side of the face's box: hair, ears and chin belong to it."""
+
+UPWARD_SHIFT = 0.12
+"""The crop's centre lies this far above the box's, in box heights: the box leaves out the hair."""
+
+_SHRINK_BELOW = 0.72  # a crop keeps its bucket until the face needs clearly less: no flicker
+
+
+def choose_crop(face: Face, frame_height: int, frame_width: int, last_size: int = 0) -> Crop:
+    """Place the square in which a face is enhanced.
+
+    Args:
+        face: the smoothed box, in pixels.
+        frame_height: rows of the frame.
+        frame_width: columns of the frame.
+        last_size: the side the same face had in the frame before, 0 if it is new.
+
+    Returns:
+        A crop whose side is one of ``BUCKETS_PX``, or beyond them a multiple of 64. It lies
+        inside the frame wherever the frame is large enough.
+    """
+    wanted = FACE_TO_CROP * max(face.w, face.h)
+    size = bucket_of(wanted)
+    if size < last_size and wanted > _SHRINK_BELOW * last_size:
+        size = last_size
+    centre_x = face.x + face.w / 2
+    centre_y = face.y + face.h * (0.5 - UPWARD_SHIFT)
+    x, y = round(centre_x - size / 2), round(centre_y - size / 2)
+    return Crop(_inside(x, size, frame_width), _inside(y, size, frame_height), size)
+
+
+def bucket_of(side_px: float) -> int:
+    """The smallest bucket that holds ``side_px``; beyond the largest, the next multiple of 64."""
+    for bucket in BUCKETS_PX:
+        if side_px <= bucket:
+            return bucket
+    return math.ceil(side_px / 64) * 64
+
+
+def cut(rgb: Image, crop: Crop) -> Image:
+    """Copy the crop's pixels, (size, size, 3) uint8; beyond the frame its border is replicated."""
+    height, width = rgb.shape[:2]
+    rows = np.clip(np.arange(crop.y, crop.y + crop.size), 0, height - 1)
+    columns = np.clip(np.arange(crop.x, crop.x + crop.size), 0, width - 1)
+    if rows[-1] - rows[0] == crop.size - 1 and columns[-1] - columns[0] == crop.size - 1:
+        return np.ascontiguousarray(rgb[crop.y : crop.y + crop.size, crop.x : crop.x + crop.size])
+    return rgb[rows[:, None], columns[None, :]]
+
+
+def _inside(start: int, size: int, length: int) -> int:
+    """Move a span into [0, length), or centre it over a shorter one."""
+    if size >= length:
+        return (length - size) // 2
+    return min(max(start, 0), length - size)

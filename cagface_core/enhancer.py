@@ -1,0 +1,240 @@
+"""Frame in, enhanced frame out: the whole algorithm, one line per step.
+
+detect and track, crop, attention (cached), CAGFace, paste. Single-threaded, no I/O; everything
+that lasts from frame to frame is in :class:`State`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cagface_core import checkpoint
+from cagface_core.attention_cache import AttentionCache
+from cagface_core.config import EnhancerConfig
+from cagface_core.crop import BUCKETS_PX, choose_crop, cut
+from cagface_core.cuts import CutDetector
+from cagface_core.detect import Detector, open_detector
+from cagface_core.engine import Engine
+from cagface_core.paste import feather, overlap, paste, upscale_frame
+from cagface_core.track import Tracker
+from cagface_core.types import Crop, Enhanced, Face, Frame, Image, Outcome
+
+log = logging.getLogger(__name__)
+
+_SEARCH_EVERY_S = 1.0
+_GUARD_MEAN_LEVELS = 40.0  # a residual this strong on average is no face any more
+
+
+@dataclass(slots=True)
+class State:
+    """What one stream remembers: tracks, heatmaps, crop sizes, the last frame's look."""
+
+    tracker: Tracker
+    attention: AttentionCache = field(default_factory=AttentionCache)
+    cuts: CutDetector = field(default_factory=CutDetector)
+    faces: tuple[Face, ...] = ()
+    crop_sizes: dict[int, int] = field(default_factory=dict[int, int])
+    searched_s: float = 0.0
+
+    def reset(self) -> None:
+        """Forget everything: the next frame is the first of a stream."""
+        self.cuts.reset()
+        self.forget_faces()
+
+    def forget_faces(self) -> None:
+        """Forget the faces, as after a cut or a change of size; identities go on counting."""
+        self.tracker.reset()
+        self.attention.clear()
+        self.faces = ()
+        self.crop_sizes.clear()
+
+
+class FaceEnhancer:
+    """Finds the faces of a frame and super-resolves them into its upscale."""
+
+    def __init__(self, config: EnhancerConfig | None = None) -> None:
+        """Load the networks and the detector.
+
+        Raises:
+            ConfigError: preset and weights do not go together.
+            WeightsError: a weights file is missing or damaged.
+            DeviceError: the device is not there.
+        """
+        self.config = config or EnhancerConfig()
+        weights = checkpoint.find_sr(self.config.preset, self.config.weights)
+        self.engine = Engine(weights, self.config.device)
+        self.detector: Detector = open_detector("live" if self.config.mode == "live" else "file")
+
+    @property
+    def description(self) -> str:
+        """One line: network, weights, device."""
+        return self.engine.description
+
+    def new_state(self) -> State:
+        """Start the memory of a new stream."""
+        return State(Tracker())
+
+    def enhance(self, frame: Frame, state: State) -> Enhanced:
+        """Enhance the faces of one frame.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB, at least 2x2.
+            state: the stream's memory, changed in place.
+
+        Returns:
+            The frame at (scale*H, scale*W, 3), and what was done. A face whose network fails is
+            shown plainly upscaled and counted; only detection and tracking can raise.
+        """
+        clock = _Clock()
+        with clock("detect"):
+            faces = largest(self._find(frame, state), self.config.max_faces)
+        with clock("crop"):
+            crops = self._crop(faces, frame.rgb, state)
+            pictures = [self._cut(frame.rgb, crop) for crop in crops]
+        with clock("attention"):
+            maps, hits = self._attend(faces, crops, pictures, frame.time_s, state)
+        with clock("network"):
+            residuals, outcomes = self._enhance(pictures, maps)
+        with clock("background"):
+            canvas = upscale_frame(frame.rgb, self.config.scale)
+        with clock("paste"):
+            self._paste(canvas, crops, residuals)
+        counts = {"attention_hits": hits, "attention_misses": len(faces) - hits}
+        return Enhanced(canvas, tuple(faces), tuple(outcomes), clock.times_ms, counts)
+
+    def enhance_aligned(self, rgb: Image) -> Image:
+        """Super-resolve a picture that is a face crop already: no detection, no mask.
+
+        Args:
+            rgb: (H, W, 3) uint8 RGB, any size from 8x8.
+
+        Returns:
+            (4H, 4W, 3) uint8 RGB.
+        """
+        return self.engine.upscale(rgb, self.config.strength)
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Run once on a blank frame, so that the first real one is not slow."""
+        rgb = np.full((height, width, 3), 128, np.uint8)
+        self.detector.detect(rgb)
+        blank = np.full((BUCKETS_PX[1], BUCKETS_PX[1], 3), 128, np.uint8)
+        self.engine.residual([blank], self.engine.parse([blank]), self.config.scale)
+
+    def close(self) -> None:
+        """Release the detector."""
+        self.detector.close()
+
+    def _find(self, frame: Frame, state: State) -> tuple[Face, ...]:
+        """Detect and track; a thorough search after each cut and then once a second."""
+        cut_here = state.cuts.is_cut(frame.rgb)
+        if cut_here:
+            state.forget_faces()
+        search = cut_here or not 0 <= frame.time_s - state.searched_s < _SEARCH_EVERY_S
+        if search:
+            state.searched_s = frame.time_s
+        found = self.detector.detect(frame.rgb, state.faces, search=search)
+        state.faces = state.tracker.update(found, frame.time_s)
+        return state.faces
+
+    def _crop(self, faces: Sequence[Face], rgb: Image, state: State) -> list[Crop]:
+        """Place each face's crop; its bucket is kept while it still fits."""
+        height, width = rgb.shape[:2]
+        crops = [choose_crop(f, height, width, state.crop_sizes.get(f.id, 0)) for f in faces]
+        state.crop_sizes = {f.id: crop.size for f, crop in zip(faces, crops, strict=True)}
+        return crops
+
+    def _cut(self, rgb: Image, crop: Crop) -> Image:
+        """Copy the crop's pixels; live, a crop beyond the limit is shrunk to the limit."""
+        picture = cut(rgb, crop)
+        limit = self._limit(crop)
+        if limit == crop.size:
+            return picture
+        small = cv2.resize(picture, (limit, limit), interpolation=cv2.INTER_AREA)
+        return np.asarray(small, np.uint8)
+
+    def _limit(self, crop: Crop) -> int:
+        """Side at which the network sees this crop."""
+        return min(crop.size, self.config.max_crop_px) if self.config.mode == "live" else crop.size
+
+    def _attend(
+        self, faces: Sequence[Face], crops: list[Crop], pictures: list[Image], time_s: float,
+        state: State,
+    ) -> tuple[list[Tensor], int]:  # fmt: skip
+        """Heatmaps for each face, from the cache where they still hold; and how many did."""
+        maps: list[Tensor] = []
+        hits = 0
+        state.attention.forget_others({face.id for face in faces})
+        for face, crop, picture in zip(faces, crops, pictures, strict=True):
+            found = state.attention.find(face, crop, picture, time_s)
+            hits += found is not None
+            if found is None:
+                (found,) = self.engine.parse([picture])
+                state.attention.keep(face, crop, picture, time_s, found)
+            maps.append(found)
+        return maps, hits
+
+    def _enhance(
+        self, pictures: list[Image], maps: list[Tensor]
+    ) -> tuple[list[NDArray[np.float32] | None], list[Outcome]]:
+        """Run the network on all faces, those of one size in one batch, and guard its output."""
+        residuals: list[NDArray[np.float32] | None] = [None] * len(pictures)
+        outcomes = [Outcome.FAILED] * len(pictures)
+        for side in {picture.shape[0] for picture in pictures}:
+            chosen = [i for i, picture in enumerate(pictures) if picture.shape[0] == side]
+            try:
+                batch = self.engine.residual(
+                    [pictures[i] for i in chosen], [maps[i] for i in chosen], self.config.scale
+                )
+            except RuntimeError:
+                log.exception("the network failed on %d crops of %d px", len(chosen), side)
+                continue
+            for i, residual in zip(chosen, batch, strict=True):
+                sane = bool(np.isfinite(residual).all())
+                if sane and float(np.abs(residual).mean()) < _GUARD_MEAN_LEVELS:
+                    residuals[i], outcomes[i] = residual, Outcome.ENHANCED
+                else:
+                    outcomes[i] = Outcome.GUARDED
+        return residuals, outcomes
+
+    def _paste(
+        self, canvas: Image, crops: list[Crop], residuals: list[NDArray[np.float32] | None]
+    ) -> None:
+        """Blend every enhanced face into the canvas, smallest last so that it stays on top."""
+        scale = self.config.scale
+        base = canvas.copy() if overlap(crops) else canvas
+        height, width = canvas.shape[0] // scale, canvas.shape[1] // scale
+        for crop, residual in zip(crops, residuals, strict=True):
+            if residual is None:
+                continue
+            side = crop.size * scale
+            if residual.shape[0] != side:  # it was processed at reduced size
+                residual = np.asarray(cv2.resize(residual, (side, side)), np.float32)
+            mask = self.config.strength * feather(crop, height, width, scale)
+            paste(canvas, base, residual, mask, crop, scale)
+
+
+def largest(faces: Sequence[Face], count: int) -> list[Face]:
+    """The ``count`` largest faces, largest first."""
+    return sorted(faces, key=lambda face: face.w * face.h, reverse=True)[:count]
+
+
+class _Clock:
+    """Milliseconds per named step."""
+
+    def __init__(self) -> None:
+        self.times_ms: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.times_ms[name] = (time.perf_counter() - begin) * 1000

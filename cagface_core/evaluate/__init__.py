@@ -1,0 +1,1 @@
+"""Evaluation: weights and photos in, figures out. Nothing but training imports it."""

@@ -1,0 +1,133 @@
+"""What the network added to a crop in; a seamless addition to the upscaled frame out.
+
+The enhancement is handled as a residual: the network's picture minus the plain bicubic upscale
+of the same crop. Where the residual is zero the frame is exactly its plain upscale, at every
+output scale, so a seam has nothing to show; and the consistency step is one subtraction.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cagface_core.types import Crop, Image
+
+_FEATHER = 0.14  # of the crop's side
+_DEAD_PX = 2  # frame pixels at a cut edge that never show: the network's padding reaches there
+
+
+def upscale_frame(rgb: Image, scale: int) -> Image:
+    """The plain upscale of a whole frame, (H, W, 3) to (scale*H, scale*W, 3) uint8, bicubic."""
+    if scale == 1:
+        return rgb.copy()
+    size = (rgb.shape[1] * scale, rgb.shape[0] * scale)
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def upscale_crop(lr: Tensor, scale: int) -> Tensor:
+    """The same upscale on crops: (N, 3, H, W) float to (N, 3, scale*H, scale*W)."""
+    # the size is said in full: with a factor alone torch would not centre the pixels like cv2
+    size = (lr.shape[-2] * scale, lr.shape[-1] * scale)
+    return F.interpolate(lr, size=size, mode="bicubic", align_corners=False)
+
+
+def downscale(x: Tensor, factor: int) -> Tensor:
+    """Shrink (N, C, H, W) by antialiased bicubic to (N, C, H/factor, W/factor)."""
+    if factor == 1:
+        return x
+    size = (x.shape[-2] // factor, x.shape[-1] // factor)
+    return F.interpolate(x, size=size, mode="bicubic", align_corners=False, antialias=True)
+
+
+def consistent(residual: Tensor, sigma_px: float) -> Tensor:
+    """Take out of a 4x residual whatever would show at the input's own resolution.
+
+    One back-projection step. With ``sigma_px`` 0 the enhanced face, shrunk again, equals its
+    input. With more, only its smooth part does (colour and shading cannot drift), and what is
+    finer than ``sigma_px`` input pixels may change: noise and block edges may go.
+
+    Args:
+        residual: (N, 3, 4H, 4W), network minus plain upscale, [-2, 2].
+        sigma_px: Gaussian standard deviation in input pixels.
+
+    Returns:
+        The same shape.
+    """
+    seen = downscale(residual, 4)
+    if sigma_px:
+        seen = _smooth(seen, sigma_px)
+    return residual - upscale_crop(seen, 4)
+
+
+def feather(crop: Crop, frame_height: int, frame_width: int, scale: int) -> NDArray[np.float32]:
+    """The paste mask of a crop, (scale*size, scale*size, 1) in [0, 1].
+
+    It falls smoothly to 0 before each edge, but not at the frame's own borders.
+    """
+    rows = _ramp(crop.y, crop.size, frame_height, scale)
+    columns = _ramp(crop.x, crop.size, frame_width, scale)
+    return (rows[:, None] * columns[None, :])[..., None]
+
+
+def paste(
+    canvas: Image, base: Image, residual: NDArray[np.float32], mask: NDArray[np.float32],
+    crop: Crop, scale: int,
+) -> None:  # fmt: skip
+    """Blend one face into the canvas, in place.
+
+    Args:
+        canvas: (scale*H, scale*W, 3) uint8, the frame being composed.
+        base: the plain upscale; may be ``canvas`` itself when no two crops overlap.
+        residual: (scale*size, scale*size, 3) in levels of 0..255.
+        mask: (scale*size, scale*size, 1), 0 shows what is there, 1 the enhanced face.
+        crop: where the face lies in the frame before upscaling.
+        scale: the output scale.
+    """
+    height, width = canvas.shape[:2]
+    top, left, side = crop.y * scale, crop.x * scale, crop.size * scale
+    y0, x0, y1, x1 = max(top, 0), max(left, 0), min(top + side, height), min(left + side, width)
+    inner = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
+    outer = np.s_[y0:y1, x0:x1]
+    there = canvas[outer].astype(np.float32)
+    if base is canvas:
+        blended = there + mask[inner] * residual[inner]
+    else:
+        blended = there + mask[inner] * (base[outer] + residual[inner] - there)
+    canvas[outer] = np.clip(blended + 0.5, 0, 255).astype(np.uint8)
+
+
+def overlap(crops: list[Crop]) -> bool:
+    """Whether any two crops share pixels."""
+    return any(
+        a.x < b.x + b.size and b.x < a.x + a.size and a.y < b.y + b.size and b.y < a.y + a.size
+        for i, a in enumerate(crops)
+        for b in crops[:i]
+    )
+
+
+def _ramp(start: int, size: int, length: int, scale: int) -> NDArray[np.float32]:
+    """One side of the mask: smoothstep at cut edges, 1 at the frame's borders."""
+    position = (np.arange(size * scale, dtype=np.float32) + 0.5) / scale
+    width = size * _FEATHER
+    ramp = np.ones(size * scale, np.float32)
+    if start > 0:
+        ramp = np.minimum(ramp, (position - _DEAD_PX) / width)
+    if start + size < length:
+        ramp = np.minimum(ramp, (size - position - _DEAD_PX) / width)
+    ramp = np.clip(ramp, 0, 1)
+    return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
+
+
+def _smooth(x: Tensor, sigma_px: float) -> Tensor:
+    """Blur (N, C, H, W) by a Gaussian, borders replicated."""
+    radius = int(2.5 * sigma_px + 0.5)
+    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma_px) ** 2)
+    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, -1)
+    x = F.pad(x, (radius, radius, radius, radius), mode="replicate")
+    x = F.conv2d(x, kernel, groups=x.shape[1])
+    return F.conv2d(x, kernel.transpose(2, 3), groups=x.shape[1])

@@ -1,0 +1,74 @@
+"""``cagface train parser`` and ``cagface train sr``: options in, a weights file out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from cagface_core.engine import find_device
+from cagface_core.train import parser as parser_training
+from cagface_core.train import sr as sr_training
+
+_HELP = {
+    "data": "folder of the photo set (train_photos/, parsing_pseudo/ ...)",
+    "out": "folder for state.pt, log.csv, curve.png and weights.safetensors",
+    "preset": "size of the network: nano, small, base, paper",
+    "protocol": "clean (antialiased bicubic) or webcam (degraded input)",
+    "parser": "weights of the component network; without, the photos' own masks",
+    "init": "start from these weights instead of from stage 1",
+    "steps": "training steps",
+    "steps1": "steps of stage 1",
+    "steps2": "steps of both stages together",
+    "batch": "pictures or patches a step",
+    "patch_px": "side of a patch, in low-resolution pixels",
+    "learning_rate": "highest learning rate",
+    "width": "multiplier of the network's channels",
+    "seed": "of every random choice",
+    "check_every": "steps between validations and saved states",
+    "device": "cpu, cuda or auto",
+    "variants": "degraded versions kept of each picture",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the two trainings' options, straight from their dataclasses."""
+    commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    for name, text, plan in (
+        ("parser", "the component network (BiSeNet)", parser_training.ParserTraining),
+        ("sr", "the super-resolution network (CAGFace)", sr_training.SRTraining),
+    ):
+        command = commands.add_parser(name, help=text, description=f"Train {text}.")
+        for item in fields(plan):
+            kind = Path if "Path" in str(item.type) else {"int": int, "float": float}.get(
+                str(item.type), str
+            )  # fmt: skip
+            required = item.default is MISSING
+            shown = "" if required or item.default is None else f" (default {item.default})"
+            command.add_argument(
+                f"--{item.name.replace('_', '-')}", type=kind, required=required,
+                default=None if required else item.default, help=_HELP[item.name] + shown,
+            )  # fmt: skip
+        command.add_argument("--threads", type=int, help="processor threads to use")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Run the training that was asked for and say where its weights are."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    options = dict(vars(arguments))
+    what, threads = options["what"], options["threads"]
+    if threads:
+        torch.set_num_threads(threads)
+    options["device"] = str(find_device(options["device"]))
+    if what == "parser":
+        names = [item.name for item in fields(parser_training.ParserTraining)]
+        plan = parser_training.ParserTraining(**{name: options[name] for name in names})
+        path = parser_training.run(plan)
+    else:
+        names = [item.name for item in fields(sr_training.SRTraining)]
+        path = sr_training.run(sr_training.SRTraining(**{name: options[name] for name in names}))
+    Console().print(f"weights: {path}")

@@ -1,0 +1,182 @@
+"""A model and a loss in; a trained model out: the one loop both trainings share.
+
+Seeded and resumable: batch k depends on (seed, k) alone, and ``state.pt`` holds the model, its
+moving average, the optimiser and the step, so an interrupted run goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from cagface_core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+_EMA_DECAY = 0.999
+_WARM_UP_STEPS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run: where it writes, how long, how fast.
+
+    ``out`` receives ``state.pt``, ``log.csv`` and ``curve.png``; the learning rate rises over
+    100 steps, then falls by a half cosine to 2% at ``steps``.
+    """
+
+    out: Path
+    steps: int
+    learning_rate: float
+    check_every: int
+    device: str = "cpu"
+
+
+def train(
+    model: nn.Module,
+    run: Run,
+    loss_of: Callable[[nn.Module, int], Tensor],
+    score_of: Callable[[nn.Module], float],
+    score_name: str,
+) -> nn.Module:
+    """Train, or go on where ``run.out`` left off; returns the moving average of the weights.
+
+    Args:
+        model: already on ``run.device``.
+        run: the plan.
+        loss_of: model and step to a scalar loss.
+        score_of: the averaged model to a validation figure, higher is better.
+        score_name: its name in log and curve.
+
+    Raises:
+        ConfigError: ``run.out`` holds the state of another network.
+    """
+    run.out.mkdir(parents=True, exist_ok=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=run.learning_rate, betas=(0.9, 0.99))
+    average = copy.deepcopy(model).eval()
+    first = _resume(run, model, average, optimiser)
+    rows = _read_log(run.out / "log.csv", first)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    begin, losses = time.perf_counter(), list[float]()
+    with Progress(*columns, disable=not os.isatty(2)) as progress:
+        task = progress.add_task("training", total=run.steps, completed=first)
+        for step in range(first, run.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = run.learning_rate * _schedule(step, run.steps)
+            model.train()
+            loss = loss_of(model, step)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            _follow(average, model, step)
+            losses.append(loss.item())
+            progress.advance(task)
+            if (step + 1) % run.check_every == 0 or step + 1 == run.steps:
+                score = score_of(average)
+                mean_loss = sum(losses) / len(losses)
+                seconds = time.perf_counter() - begin
+                rows.append({"step": step + 1, "loss": mean_loss, score_name: score,
+                             "seconds": seconds})  # fmt: skip
+                log.info("step %d: loss %.5f, %s %.4f, %.0f s",
+                         step + 1, mean_loss, score_name, score, seconds)  # fmt: skip
+                losses.clear()
+                _write_log(run.out / "log.csv", rows)
+                _save(run, model, average, optimiser, step + 1)
+    draw_curve(rows, score_name, run.out / "curve.png")
+    return average
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Rise linearly, then fall by a half cosine to 2%."""
+    if step < _WARM_UP_STEPS:
+        return (step + 1) / _WARM_UP_STEPS
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, model: nn.Module, step: int) -> None:
+    """Move the average towards the model; buffers (batch statistics) are copied."""
+    decay = min(_EMA_DECAY, (step + 1) / (step + 10))
+    for kept, new in zip(average.parameters(), model.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
+    for kept, new in zip(average.buffers(), model.buffers(), strict=True):
+        kept.copy_(new)
+
+
+def _save(
+    run: Run, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, step: int
+) -> None:
+    """Write the state whole or not at all."""
+    temporary = run.out / ".state.pt.part"
+    state = {"model": model.state_dict(), "average": average.state_dict(),
+             "optimiser": optimiser.state_dict(), "step": step}  # fmt: skip
+    torch.save(state, temporary)
+    temporary.replace(run.out / "state.pt")
+
+
+def _resume(
+    run: Run, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+) -> int:
+    """Load the state if there is one; the step to go on with."""
+    path = run.out / "state.pt"
+    if not path.is_file():
+        return 0
+    state = torch.load(path, map_location=run.device, weights_only=True)
+    try:
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{path} belongs to another network ({reason}); use a new --out"
+        ) from error
+    log.info("going on from step %d of %s", state["step"], path)
+    return int(state["step"])
+
+
+def _read_log(path: Path, first: int) -> list[dict[str, float]]:
+    """Read the rows up to the step the run goes on with."""
+    if not first or not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    return [row for row in rows if row["step"] <= first]
+
+
+def _write_log(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write the whole log."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def draw_curve(rows: list[dict[str, float]], score_name: str, path: Path) -> None:
+    """Draw loss and score over the steps."""
+    from matplotlib.figure import Figure  # slow to import, and only needed here
+
+    figure = Figure(figsize=(8, 4.5))
+    axes = figure.subplots()
+    steps = [row["step"] for row in rows]
+    axes.semilogy(steps, [row["loss"] for row in rows], color="tab:gray", label="loss")
+    axes.set_xlabel("step")
+    axes.set_ylabel("training loss")
+    other = axes.twinx()
+    other.plot(steps, [row[score_name] for row in rows], color="tab:blue")
+    other.set_ylabel(f"{score_name} (validation)", color="tab:blue")
+    figure.tight_layout()
+    figure.savefig(path)

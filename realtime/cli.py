@@ -1,0 +1,153 @@
+"""Words from the command line become one run; its errors become one line and an exit code.
+
+Exit codes: 0 done, 2 something the user can mend (one line on standard error), 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
+
+from rich.console import Console
+
+from cagface_core import CagfaceError
+from realtime import commands
+from realtime.environment import check_cv2
+from realtime.options import Context, MakeEnhancer, load_enhancer
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand of ``cagface``."""
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Context], int]
+
+
+COMMANDS = (
+    Command(
+        "video",
+        "enhance the faces of a video file",
+        commands.add_video_arguments,
+        commands.run_video_command,
+    ),
+    Command(
+        "image",
+        "enhance the faces of a picture or of a folder of pictures",
+        commands.add_image_arguments,
+        commands.run_image_command,
+    ),
+    Command(
+        "train",
+        "train the component network or the super-resolution network",
+        commands.add_train_arguments,
+        commands.run_train_command,
+    ),
+    Command(
+        "eval",
+        "measure weights beside bicubic on a photo set",
+        commands.add_eval_arguments,
+        commands.run_eval_command,
+    ),
+)
+
+
+def main(argv: Sequence[str] | None = None, *, make_enhancer: MakeEnhancer = load_enhancer) -> int:
+    """``cagface``: the toolbox. Returns the exit code."""
+    parser = _parser("cagface", "Real-time face super-resolution: the toolbox.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(
+            command.name, help=command.help, description=command.help.capitalize() + "."
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return _run(parser.parse_args(argv), make_enhancer)
+
+
+def live(argv: Sequence[str] | None = None, *, make_enhancer: MakeEnhancer = load_enhancer) -> int:
+    """``cagface-live``: camera in, virtual camera out. Returns the exit code."""
+    parser = _parser("cagface-live", "Enhance the faces of a webcam, live, as a virtual camera.")
+    commands.add_live_arguments(parser)
+    parser.set_defaults(run=commands.run_live_command)
+    return _run(parser.parse_args(argv), make_enhancer)
+
+
+def _parser(name: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=name, description=description)
+    parser.add_argument("--version", action="version", version=f"{name} {_version()}")
+    parser.add_argument("--debug", action="store_true", help="log everything")
+    return parser
+
+
+def _run(arguments: argparse.Namespace, make_enhancer: MakeEnhancer) -> int:
+    console = Console(stderr=True)
+    try:
+        with _logging_to(console, debug=arguments.debug), _ended_by_sigterm():
+            check_cv2()
+            return arguments.run(arguments, Context(console, make_enhancer))
+    except CagfaceError as error:
+        line = " ".join(str(error).split())
+        console.print(f"error: {line}", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print("interrupted; nothing half-written is left")
+        return 130
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints through rich, so that a warning does not tear a progress bar apart."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"{record.levelname.lower()}: {self.format(record)}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _logging_to(console: Console, *, debug: bool) -> Generator[None]:
+    """Send the log of this program to ``console``; other packages only speak up in trouble."""
+    handler = _ConsoleHandler(console)
+    loggers = [logging.getLogger(name) for name in ("realtime", "cagface_core")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Generator[None]:
+    """Let SIGTERM unwind like Ctrl-C does, so that it leaves no half-written file either."""
+
+    def end(_signal: int, _frame: object) -> NoReturn:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _version() -> str:
+    try:
+        return version("cagface-live")
+    except PackageNotFoundError:
+        return "(not installed)"

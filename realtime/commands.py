@@ -1,0 +1,259 @@
+"""One command of the command line each: its arguments, and what it does with them.
+
+Heavy packages are imported when a command runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cagface_core import ConfigError
+from realtime.options import Context, add_enhancer_arguments, enhancer_options
+
+if TYPE_CHECKING:
+    from realtime.run import Started
+    from realtime.run_images import ImageResult
+    from realtime.stats import Stats, Summary
+
+_LIVE_LINE_S = 0.5
+
+
+def add_video_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``cagface video``."""
+    parser.add_argument("source", type=Path, metavar="IN", help="the video to enhance")
+    parser.add_argument("output", type=Path, metavar="OUT", help=".mp4, .mov, .mkv or .webm")
+    add_enhancer_arguments(parser, weights="webcam", scale=2)
+    group = parser.add_argument_group("output")
+    group.add_argument("--codec", help="encoder (default: libx264; libvpx-vp9 for .webm)")
+    group.add_argument("--crf", type=int, help="quality: lower is better and larger")
+    group.add_argument("--encoder-preset", help="speed of the encoder (default: fast)")
+    group.add_argument("--no-audio", action="store_true", help="leave the audio out")
+    _add_common_output(group)
+    _add_stats(group)
+
+
+def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
+    """``cagface video``."""
+    from realtime.report import progress_bar
+    from realtime.run import VideoJob, Watcher, run_video
+    from realtime.video_out import EncodeOptions
+
+    options = enhancer_options(arguments, "file")
+    job = VideoJob(
+        source=arguments.source,
+        output=arguments.output,
+        scale=options.scale,
+        encode=EncodeOptions(arguments.codec, arguments.crf, arguments.encoder_preset),
+        overwrite=arguments.overwrite,
+        compare=arguments.compare,
+        audio=not arguments.no_audio,
+    )
+    with progress_bar(context.console, None) as bar:
+        task = bar.task_ids[0]
+
+        def on_started(started: Started) -> None:
+            _print_start(context, started)
+            bar.update(task, total=started.source.frame_count)
+
+        def on_delivered(stats: Stats) -> None:
+            bar.update(task, completed=stats.frames, fps=stats.current_fps)
+
+        summary = run_video(
+            job, lambda: context.make_enhancer(options), Watcher(on_started, on_delivered)
+        )
+    _report(arguments, summary, f"{arguments.output}: ")
+    return 0
+
+
+def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``cagface image``."""
+    parser.add_argument("source", type=Path, metavar="IN", help="a picture, or a folder of them")
+    parser.add_argument("output", type=Path, metavar="OUT", help="a picture, or a folder")
+    add_enhancer_arguments(parser, weights="clean", scale=4)
+    parser.add_argument(
+        "--aligned",
+        action="store_true",
+        help="the pictures are face crops: no detection, the whole picture is enhanced, 4x",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
+
+
+def run_image_command(arguments: argparse.Namespace, context: Context) -> int:
+    """``cagface image``: 2 when a picture failed, after all others were done."""
+    from rich.console import Console
+
+    from realtime.report import image_table, progress_bar
+    from realtime.run_images import ImageJob, plan_images, run_images
+
+    if arguments.aligned and arguments.scale not in (None, 4):
+        raise ConfigError(f"--aligned always enlarges by 4, not by {arguments.scale}")
+    options = enhancer_options(arguments, "image")
+    job = ImageJob(
+        source=arguments.source,
+        output=arguments.output,
+        scale=options.scale,
+        aligned=arguments.aligned,
+        overwrite=arguments.overwrite,
+    )
+    results: list[ImageResult] = []
+    total = len(plan_images(job))
+    with progress_bar(context.console, total) as bar:
+        for result in run_images(job, lambda: context.make_enhancer(options)):
+            results.append(result)
+            bar.advance(bar.task_ids[0])
+    failed = [result for result in results if result.error is not None]
+    if len(failed) < len(results):
+        Console().print(image_table(results))
+    for result in failed:
+        context.console.print(f"error: {result.error}", style="red", soft_wrap=True, markup=False)
+    if failed and len(results) > 1:
+        context.console.print(f"{len(failed)} of {len(results)} pictures failed")
+    return 2 if failed else 0
+
+
+def add_live_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``cagface-live``."""
+    parser.add_argument(
+        "--webcam",
+        default="0",
+        metavar="SOURCE",
+        help="camera number or device, a video file, a URL (rtsp://...), or lavfi:FILTER "
+        "(default: 0)",
+    )
+    parser.add_argument("--size", type=_size, metavar="WxH", help="size asked of the camera")
+    parser.add_argument("--fps", type=float, help="rate asked of the camera, in Hz")
+    parser.add_argument("--loop", action="store_true", help="start a file again when it ends")
+    parser.add_argument("--seconds", type=float, help="end after this time")
+    add_enhancer_arguments(parser, weights="webcam", scale=2)
+    group = parser.add_argument_group("output")
+    group.add_argument("--preview", action="store_true", help="show a window; q or Esc ends")
+    group.add_argument("--virtual-camera", metavar="NAME", help="which virtual camera to use")
+    group.add_argument(
+        "--no-virtual-camera",
+        action="store_true",
+        help="use none; without --preview too, frames are only measured",
+    )
+    group.add_argument("--compare", action="store_true", help="before on the left, after right")
+    _add_stats(group)
+
+
+def run_live_command(arguments: argparse.Namespace, context: Context) -> int:
+    """``cagface-live``: Ctrl-C is its usual end and counts as success."""
+    from realtime.report import live_line
+    from realtime.run import LiveJob, Watcher, run_live
+    from realtime.source import CameraRequest
+    from realtime.stats import Stats
+
+    if arguments.virtual_camera and arguments.no_virtual_camera:
+        raise ConfigError("--virtual-camera and --no-virtual-camera contradict each other")
+    options = enhancer_options(arguments, "live")
+    width, height = arguments.size or (None, None)
+    job = LiveJob(
+        source=arguments.webcam,
+        scale=options.scale,
+        camera=CameraRequest(width, height, arguments.fps),
+        loop=arguments.loop,
+        virtual_camera=not arguments.no_virtual_camera,
+        device=arguments.virtual_camera,
+        preview=arguments.preview,
+        compare=arguments.compare,
+        seconds=arguments.seconds,
+    )
+    stats = Stats()
+    with context.console.status("starting; Ctrl-C ends") as status:
+        next_line_s = 0.0
+
+        def on_started(started: Started) -> None:
+            _print_start(context, started)
+
+        def on_delivered(stats: Stats) -> None:
+            nonlocal next_line_s
+            if time.monotonic() >= next_line_s:
+                next_line_s = time.monotonic() + _LIVE_LINE_S
+                status.update(live_line(stats))
+
+        try:
+            run_live(
+                job,
+                lambda: context.make_enhancer(options),
+                Watcher(on_started, on_delivered),
+                stats,
+            )
+        except KeyboardInterrupt:
+            context.console.print("stopped")
+    _report(arguments, stats.summary(), "")
+    return 0
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``cagface train``."""
+    from cagface_core.train.command import configure
+
+    configure(parser)
+
+
+def run_train_command(arguments: argparse.Namespace, _context: Context) -> int:
+    """``cagface train parser`` and ``cagface train sr``."""
+    from cagface_core.train.command import execute
+
+    execute(arguments)
+    return 0
+
+
+def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``cagface eval``."""
+    from cagface_core.evaluate.command import configure
+
+    configure(parser)
+
+
+def run_eval_command(arguments: argparse.Namespace, _context: Context) -> int:
+    """``cagface eval``."""
+    from cagface_core.evaluate.command import execute
+
+    execute(arguments)
+    return 0
+
+
+def _add_common_output(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[reportPrivateUsage]
+    group.add_argument("--compare", action="store_true", help="before on the left, after right")
+    group.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def _add_stats(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[reportPrivateUsage]
+    group.add_argument("--stats", action="store_true", help="print the time of every stage")
+    group.add_argument("--stats-json", type=Path, metavar="FILE", help="write them as JSON")
+
+
+def _print_start(context: Context, started: Started) -> None:
+    source = started.source
+    rate = f" at {float(source.rate):.2f} fps" if source.rate else ""
+    for line in (
+        f"from {source.name}: {source.width}x{source.height}{rate}",
+        f"with {started.enhancer}",
+        f"to   {started.sink}: {started.width}x{started.height}",
+    ):
+        context.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _report(arguments: argparse.Namespace, summary: Summary, prefix: str) -> None:
+    from rich.console import Console
+
+    from realtime.report import stats_table, write_stats_json
+
+    console = Console()
+    console.print(prefix + summary.line(), markup=False, highlight=False, soft_wrap=True)
+    if arguments.stats:
+        console.print(stats_table(summary))
+    if arguments.stats_json:
+        write_stats_json(arguments.stats_json, summary)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 640x480")
+    return int(width), int(height)

@@ -1,0 +1,267 @@
+"""The runtime: frames go from a source through the enhancer to a sink, in three threads.
+
+::
+
+    capture thread          enhance thread              calling thread
+    source.frames() ──box──▶ enhancer.enhance() ──queue──▶ sink.write()
+
+The first box is a `LatestFrame` for live (the newest frame wins, nothing piles up) and a bounded
+`FrameQueue` for files (every frame arrives). Order is kept throughout. Delivery runs in the
+calling thread because windows want the main thread, and because Ctrl-C arrives there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from cagface_core import Enhanced, Frame, Image
+from realtime.mailbox import Cancelled, Finished, FrameQueue, LatestFrame, Mailbox
+from realtime.plain import upscale
+from realtime.sink import EndOfDelivery, Sink
+from realtime.source import Source
+from realtime.stats import Stats
+
+_log = logging.getLogger(__name__)
+
+_FILE_QUEUE = 4
+_OUTPUT_QUEUE = 2
+"""Small on purpose: an enlarged 1080p frame is 25 to 100 MB."""
+
+
+class Resettable(Protocol):
+    """The enhancer's state: tracks, caches and smoothing."""
+
+    def reset(self) -> None:
+        """Forget everything; the next frame starts afresh."""
+        ...
+
+
+StateT = TypeVar("StateT", bound=Resettable)
+
+
+class Enhancer(Protocol[StateT]):
+    """What the loop asks of an enhancer; `cagface_core.FaceEnhancer` is one."""
+
+    def new_state(self) -> StateT:
+        """A fresh state for one stream."""
+        ...
+
+    def enhance(self, frame: Frame, state: StateT) -> Enhanced:
+        """One frame, enlarged by the enhancer's own scale; updates ``state``."""
+        ...
+
+
+class OnError(StrEnum):
+    """What happens to a frame whose enhancement raises."""
+
+    PASSTHROUGH = "passthrough"
+    """It goes out enlarged without enhancement; counted, logged once per kind of error."""
+    STOP = "stop"
+    """The run ends with that error."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """How frames flow: ``scale`` is the enhancer's, used for passthrough.
+
+    ``newest_only`` drops frames that come faster than they are enhanced; ``pace`` holds a source
+    that is not live to its own timestamps.
+    """
+
+    scale: int
+    newest_only: bool = False
+    pace: bool = False
+    on_error: OnError = OnError.PASSTHROUGH
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    frame: Frame
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    frame: Frame
+    enhanced: Enhanced
+    captured_at_s: float
+
+
+def enhanced_only(_frame: Frame, enhanced: Enhanced) -> Image:
+    """The usual composition: what is delivered is the enhanced frame."""
+    return enhanced.rgb
+
+
+def run_loop(
+    source: Source,
+    enhancer: Enhancer[StateT],
+    sink: Sink,
+    options: LoopOptions,
+    stats: Stats,
+    *,
+    compose: Callable[[Frame, Enhanced], Image] = enhanced_only,
+    on_delivered: Callable[[Stats], None] | None = None,
+) -> None:
+    """Run until the source ends, the sink is closed by its user, or something fails.
+
+    Every thread has ended when this returns or raises. Finishing the sink, and closing source,
+    sink and enhancer, is the caller's part.
+
+    Args:
+        source: an open source.
+        enhancer: used from one thread only.
+        sink: an open sink.
+        options: see `LoopOptions`.
+        stats: filled as the run goes.
+        compose: makes the picture that is delivered from the frame and its enhanced version.
+        on_delivered: called after each delivered frame, in the calling thread; what it raises
+            ends the run.
+
+    Raises:
+        Whatever the source or the sink raises; with `OnError.STOP` also what the enhancer raises.
+    """
+    captured: Mailbox[_Captured] = LatestFrame() if options.newest_only else FrameQueue(_FILE_QUEUE)
+    ready: Mailbox[_Ready] = FrameQueue(_OUTPUT_QUEUE)
+
+    def capture() -> None:
+        pacer = _Pacer()
+        frames = source.frames()
+        while True:
+            started_s = time.perf_counter()
+            frame = next(frames, None)
+            if frame is None:
+                return
+            stats.time("capture", _ms_since(started_s))
+            if options.pace:
+                pacer.wait(frame, captured)
+            captured.put(_Captured(frame, time.perf_counter()))
+
+    def enhance() -> None:
+        stage = _EnhanceStage(enhancer, options, stats)
+        while True:
+            item = captured.get()
+            ready.put(_Ready(item.frame, stage.run(item.frame), item.at_s))
+
+    def deliver(item: _Ready) -> None:
+        started_s = time.perf_counter()
+        rgb = compose(item.frame, item.enhanced)
+        sink.write(replace(item.frame, rgb=rgb))
+        stats.time("deliver", _ms_since(started_s))
+        if options.newest_only:  # in a queue of a file it would only measure the queue
+            stats.time("latency", _ms_since(item.captured_at_s))
+        stats.delivered()
+        if on_delivered is not None:
+            on_delivered(stats)
+
+    with ExitStack() as threads:
+        stats.start()
+        threads.callback(lambda: stats.count("dropped", captured.dropped))
+        # Left in reverse order: cancel both boxes, which wakes both threads, then join them.
+        threads.enter_context(_thread("capture", capture, outbox=captured))
+        threads.enter_context(_thread("enhance", enhance, inbox=captured, outbox=ready))
+        threads.callback(captured.cancel)
+        threads.callback(ready.cancel)
+        try:
+            while True:
+                deliver(ready.get())
+        except (Finished, EndOfDelivery):
+            pass
+
+
+class _EnhanceStage:
+    """Enhances frame after frame and makes the named decision when one fails."""
+
+    def __init__(self, enhancer: Enhancer[StateT], options: LoopOptions, stats: Stats) -> None:
+        state = enhancer.new_state()
+        self._enhance: Callable[[Frame], Enhanced] = lambda frame: enhancer.enhance(frame, state)
+        self._reset = state.reset
+        self._options = options
+        self._stats = stats
+        self._logged: set[str] = set()
+
+    def run(self, frame: Frame) -> Enhanced:
+        started_s = time.perf_counter()
+        try:
+            result = self._enhance(frame)
+        except Exception as error:
+            if self._options.on_error is OnError.STOP:
+                raise
+            result = self._pass_through(frame, error)
+        self._stats.time("enhance", _ms_since(started_s))
+        self._stats.enhanced(result)
+        return result
+
+    def _pass_through(self, frame: Frame, error: Exception) -> Enhanced:
+        kind = type(error).__name__
+        self._stats.count("passthrough")
+        if kind not in self._logged:
+            self._logged.add(kind)
+            _log.warning(
+                "a frame could not be enhanced and passes through (%s: %s); "
+                "further errors of this kind are only counted",
+                kind,
+                error,
+                exc_info=_log.isEnabledFor(logging.DEBUG),
+            )
+        # What failed may have left tracks and caches half changed.
+        self._reset()
+        return Enhanced(upscale(frame.rgb, self._options.scale))
+
+
+class _Pacer:
+    """Holds a file to its timestamps: frame n leaves no earlier than its time after frame 0."""
+
+    def __init__(self) -> None:
+        self._origin_s: float | None = None
+
+    def wait(self, frame: Frame, box: Mailbox[_Captured]) -> None:
+        now_s = time.perf_counter()
+        if self._origin_s is None:
+            self._origin_s = now_s - frame.time_s
+        due_s = self._origin_s + frame.time_s
+        if due_s > now_s and box.wait_cancelled(due_s - now_s):
+            raise Cancelled
+
+
+def _ms_since(started_s: float) -> float:
+    return 1000 * (time.perf_counter() - started_s)
+
+
+@contextmanager
+def _thread(
+    name: str,
+    work: Callable[[], None],
+    *,
+    inbox: Mailbox[_Captured] | None = None,
+    outbox: Mailbox[_Captured] | Mailbox[_Ready],
+) -> Generator[None]:
+    """Run ``work`` in a thread that always says how it ended; join it on the way out."""
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            work()
+        except (Finished, Cancelled):
+            pass
+        except BaseException as caught:  # noqa: BLE001  handed to the consumer, who raises it
+            error = caught
+        finally:
+            outbox.finish(error)
+            if inbox is not None:
+                inbox.cancel()
+
+    # A daemon, so that a driver that hangs in a read cannot keep the program alive after a
+    # second Ctrl-C; in every other case the thread is joined here.
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()

@@ -1,0 +1,119 @@
+"""The options that every enhancing command shares, and the enhancer they make."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from realtime.run_images import PictureEnhancer
+
+Mode = Literal["live", "file", "image"]
+
+
+@dataclass(frozen=True, slots=True)
+class EnhancerOptions:
+    """The command line's words for an enhancer; `load_enhancer` turns them into one."""
+
+    mode: Mode
+    preset: str
+    weights: str
+    scale: int
+    strength: float
+    max_faces: int
+    device: str
+
+
+MakeEnhancer: TypeAlias = "Callable[[EnhancerOptions], PictureEnhancer[Any]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a command gets besides its arguments."""
+
+    console: Console
+    """For progress and remarks: standard error."""
+    make_enhancer: MakeEnhancer
+
+
+def load_enhancer(options: EnhancerOptions) -> PictureEnhancer[Any]:
+    """Load the network. Raises `WeightsError`, `ConfigError` or `DeviceError`."""
+    from cagface_core import EnhancerConfig, FaceEnhancer
+
+    return FaceEnhancer(
+        EnhancerConfig(
+            preset=options.preset,
+            weights=options.weights,
+            scale=options.scale,
+            strength=options.strength,
+            mode=options.mode,
+            max_faces=options.max_faces,
+            device=options.device,
+        )
+    )
+
+
+def add_enhancer_arguments(parser: argparse.ArgumentParser, *, weights: str, scale: int) -> None:
+    """Add --preset, --weights, --scale, --strength, --max-faces and --device."""
+    group = parser.add_argument_group("enhancement")
+    group.add_argument("--preset", default="nano", help="size of the network (default: nano)")
+    group.add_argument(
+        "--weights",
+        default=weights,
+        metavar="clean|webcam|FILE",
+        help=f"what the network was trained for, or a weights file (default: {weights})",
+    )
+    group.add_argument(
+        "--scale",
+        type=int,
+        choices=(1, 2, 4),
+        default=None,
+        help=f"how much larger the result is (default: {scale})",
+    )
+    group.add_argument(
+        "--strength",
+        type=_share,
+        default=1.0,
+        metavar="0..1",
+        help="0 keeps the face as it is, 1 is all the network gives (default: 1)",
+    )
+    group.add_argument(
+        "--max-faces",
+        type=_positive,
+        default=8,
+        metavar="N",
+        help="enhance at most the N largest faces (default: 8)",
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.set_defaults(default_scale=scale)
+
+
+def enhancer_options(arguments: argparse.Namespace, mode: Mode) -> EnhancerOptions:
+    """Read what `add_enhancer_arguments` added."""
+    return EnhancerOptions(
+        mode=mode,
+        preset=arguments.preset,
+        weights=arguments.weights,
+        scale=arguments.scale or arguments.default_scale,
+        strength=arguments.strength,
+        max_faces=arguments.max_faces,
+        device=arguments.device,
+    )
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value

@@ -1,0 +1,64 @@
+"""A result crosses to its final name here, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from cagface_core import OutputError
+
+
+def check_output(final: Path, *, overwrite: bool) -> None:
+    """Refuse a place that cannot be written, before any work is done.
+
+    Raises:
+        OutputError: the folder is missing or a file, the name is taken by a folder, or by a
+            file and ``overwrite`` is False.
+    """
+    folder = final.parent
+    if not folder.exists():
+        raise OutputError(f"{final}: the folder {folder} does not exist; make it first")
+    if not folder.is_dir():
+        raise OutputError(f"{final}: {folder} is a file, expected a folder; choose another place")
+    if final.is_dir():
+        raise OutputError(f"{final} is a folder, expected a file name; add one")
+    if final.exists() and not overwrite:
+        raise OutputError(f"{final} exists already; pass --overwrite to replace it")
+
+
+class PartialFile:
+    """A hidden file beside ``final``, with the same suffix, renamed to it by `commit`.
+
+    The hidden file is made at once, so that a folder that cannot be written is found out
+    before the work and not after it.
+    """
+
+    def __init__(self, final: Path, *, overwrite: bool) -> None:
+        check_output(final, overwrite=overwrite)
+        self.final = final
+        self.path = final.with_name(f".partial-{secrets.token_hex(6)}{final.suffix}")
+        self._open = False
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputError(
+                f"{final}: cannot write in {final.parent} ({reason}); choose another folder"
+            ) from error
+        self._open = True
+
+    def commit(self) -> None:
+        """Give the file its final name. Raises `OutputError`."""
+        try:
+            self.path.replace(self.final)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputError(f"{self.final}: cannot be written ({reason})") from error
+        self._open = False
+
+    def discard(self) -> None:
+        """Remove the hidden file unless it was committed; may be called twice."""
+        if self._open:
+            self.path.unlink(missing_ok=True)
+            self._open = False

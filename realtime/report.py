@@ -1,0 +1,115 @@
+"""Summaries go in; what people and programs read comes out: tables, progress bars, JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from cagface_core import OutputError
+from realtime.run_images import ImageResult
+from realtime.stats import Stats, Summary
+
+
+class _FpsColumn(ProgressColumn):
+    """Frames per second over the newest frames."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.fields.get('fps', 0.0):.1f} fps")
+
+
+@contextmanager
+def progress_bar(console: Console, total: int | None) -> Generator[Progress]:
+    """A bar with frames, fps and time left; its one task has the id 0."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _FpsColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+    ) as bar:
+        bar.add_task("enhancing", total=total)
+        yield bar
+
+
+def live_line(stats: Stats) -> str:
+    """How a live run does at this moment, in one line."""
+    summary = stats.summary()
+    latency = summary.stages.get("latency")
+    parts = [f"{stats.current_fps:.1f} fps"]
+    if latency is not None:
+        parts.append(f"latency {latency.p50_ms:.0f} ms (p95 {latency.p95_ms:.0f})")
+    parts.append(f"{summary.faces_per_frame:.1f} faces")
+    parts.append(f"{summary.passthrough} passed through")
+    return "  ".join(parts)
+
+
+def stats_table(summary: Summary) -> Table:
+    """Time per stage and all counts, to go below ``summary.line()``."""
+    table = Table()
+    for heading in ("stage", "n", "mean ms", "p50 ms", "p95 ms"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    for name, stage in summary.stages.items():
+        table.add_row(
+            name, str(stage.n), *(f"{value:.2f}" for value in
+                                  (stage.mean_ms, stage.p50_ms, stage.p95_ms)),
+        )  # fmt: skip
+    table.add_section()
+    table.add_row("faces", str(summary.faces))
+    table.add_row("frames without a face", str(summary.frames_without_face))
+    table.add_row("dropped", str(summary.dropped))
+    table.add_row("passed through", str(summary.passthrough))
+    for name, n in summary.counts.items():
+        table.add_row(name, str(n))
+    return table
+
+
+def image_table(results: Iterable[ImageResult]) -> Table:
+    """One line per picture."""
+    table = Table()
+    table.add_column("picture", overflow="fold")
+    for heading in ("size", "result", "faces", "ms"):
+        table.add_column(heading, justify="right")
+    table.add_column("notes", overflow="fold")
+    for result in results:
+        if result.error is not None:
+            table.add_row(result.source.name, "", "failed", "", "", result.error, style="red")
+            continue
+        table.add_row(
+            result.source.name,
+            _size(result.size_in),
+            _size(result.size_out),
+            str(result.faces),
+            f"{result.enhance_ms:.0f}",
+            "; ".join(result.notes),
+        )
+    return table
+
+
+def write_stats_json(path: Path, summary: Summary) -> None:
+    """Write the summary as JSON. Raises `OutputError`."""
+    try:
+        path.write_text(json.dumps(dataclasses.asdict(summary), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _size(size: tuple[int, int] | None) -> str:
+    return "" if size is None else f"{size[0]}x{size[1]}"

@@ -1,0 +1,157 @@
+"""Pictures go in, one or a folder of them; enlarged pictures with enhanced faces come out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from cagface_core import CagfaceError, Frame, Image, InputError, OutputError
+from realtime.images import (
+    SUFFIXES,
+    check_picture_suffix,
+    enlarge_alpha,
+    read_picture,
+    write_picture,
+)
+from realtime.loop import Resettable
+from realtime.partial_file import check_output
+from realtime.run import RunEnhancer
+
+StateT = TypeVar("StateT", bound=Resettable)
+
+
+class PictureEnhancer(RunEnhancer[StateT], Protocol[StateT]):
+    """An enhancer that also takes pictures which are face crops already."""
+
+    def enhance_aligned(self, rgb: Image) -> Image:
+        """(H, W, 3) to (4*H, 4*W, 3): the whole picture through the network."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ImageJob:
+    """Enhance a picture, or all pictures of a folder, by ``scale`` (1, 2 or 4).
+
+    With ``aligned`` no face is looked for: the whole picture goes through the network, and
+    ``scale`` is 4.
+    """
+
+    source: Path
+    output: Path
+    scale: int = 4
+    aligned: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """What became of one picture: sizes as (width, height) in pixels, or ``error``."""
+
+    source: Path
+    output: Path
+    size_in: tuple[int, int] | None = None
+    size_out: tuple[int, int] | None = None
+    faces: int = 0
+    enhance_ms: float = 0.0
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def plan_images(job: ImageJob) -> list[tuple[Path, Path]]:
+    """The pictures to read and the files to make.
+
+    Raises:
+        InputError: nothing to read.
+        OutputError: the place does not work; nothing has been done yet.
+    """
+    if not job.source.exists():
+        raise InputError(f"{job.source}: no such file or folder; check the name")
+    if not job.source.is_dir():
+        if job.output.is_dir():
+            raise OutputError(f"{job.output} is a folder, expected a file name; add one")
+        check_picture_suffix(job.output)
+        _refuse_same(job)
+        check_output(job.output, overwrite=job.overwrite)
+        return [(job.source, job.output)]
+    pictures = sorted(
+        path
+        for path in job.source.iterdir()
+        if path.is_file() and path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+    if not pictures:
+        raise InputError(f"{job.source} holds no pictures; expected {', '.join(SUFFIXES)}")
+    if job.output.exists():
+        if not job.output.is_dir():
+            raise OutputError(f"{job.output} is a file, expected a folder for the results")
+        _refuse_same(job)
+    elif not job.output.parent.is_dir():
+        raise OutputError(f"{job.output}: the folder {job.output.parent} does not exist")
+    return [(path, job.output / path.name) for path in pictures]
+
+
+def run_images(
+    job: ImageJob, make_enhancer: Callable[[], PictureEnhancer[StateT]]
+) -> Iterator[ImageResult]:
+    """Enhance picture after picture; one result each, also for those that fail.
+
+    Args:
+        job: what to do.
+        make_enhancer: loads the network; called once input and output are known to work.
+
+    Raises:
+        CagfaceError: nothing can be done at all; no file or folder is left behind.
+    """
+    plan = plan_images(job)
+    with closing(make_enhancer()) as enhancer:
+        made_folder = job.source.is_dir() and not job.output.exists()
+        if made_folder:
+            try:
+                job.output.mkdir()
+            except OSError as error:
+                raise OutputError(
+                    f"{job.output}: the folder cannot be made ({error.strerror})"
+                ) from error
+        try:
+            for source, output in plan:
+                try:
+                    yield _enhance_one(job, enhancer, source, output)
+                except CagfaceError as error:
+                    yield ImageResult(source, output, error=str(error))
+        finally:
+            if made_folder and not any(job.output.iterdir()):
+                job.output.rmdir()
+
+
+def _enhance_one(
+    job: ImageJob, enhancer: PictureEnhancer[StateT], source: Path, output: Path
+) -> ImageResult:
+    picture = read_picture(source)
+    started_s = time.perf_counter()
+    faces = 0
+    if job.aligned:
+        rgb = enhancer.enhance_aligned(picture.rgb)
+    else:
+        enhanced = enhancer.enhance(Frame(picture.rgb), enhancer.new_state())
+        rgb, faces = enhanced.rgb, len(enhanced.faces)
+    elapsed_ms = 1000 * (time.perf_counter() - started_s)
+    scale = rgb.shape[0] // picture.rgb.shape[0]
+    alpha = None if picture.alpha is None else enlarge_alpha(picture.alpha, scale)
+    lost = write_picture(replace(picture, rgb=rgb, alpha=alpha), output, overwrite=job.overwrite)
+    return ImageResult(
+        source,
+        output,
+        size_in=(picture.rgb.shape[1], picture.rgb.shape[0]),
+        size_out=(rgb.shape[1], rgb.shape[0]),
+        faces=faces,
+        enhance_ms=elapsed_ms,
+        notes=picture.notes + lost,
+    )
+
+
+def _refuse_same(job: ImageJob) -> None:
+    if job.output.exists() and job.output.samefile(job.source):
+        raise OutputError(f"{job.output} is the input itself; choose another name")

@@ -1,0 +1,103 @@
+"""Frames come in here: the `Source` Protocol, and `open_source`, which finds the right backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+from cagface_core import Frame
+
+_LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp")
+
+
+@dataclass(frozen=True, slots=True)
+class ColourTags:
+    """How YUV numbers mean colour, as ITU-T H.273 code points; ``full_range`` is 0..255 luma."""
+
+    matrix: int
+    primaries: int
+    transfer: int
+    full_range: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What is known of a source before its first frame is taken.
+
+    ``width`` and ``height`` are those of every `Frame.rgb`, upright, in pixels. ``rate`` is the
+    nominal frame rate in Hz, ``frame_count`` an estimate, ``end_pts`` where the last frame ends
+    in units of ``time_base``; None where unknown. ``live`` sources keep their own pace; others
+    give frames as fast as they are asked.
+    """
+
+    name: str
+    width: int
+    height: int
+    time_base: Fraction
+    rate: Fraction | None = None
+    frame_count: int | None = None
+    end_pts: int | None = None
+    live: bool = False
+    sample_aspect_ratio: Fraction = Fraction(1)
+    colour: ColourTags | None = None
+
+
+class Source(Protocol):
+    """An open stream of frames. Its constructor raises `InputError` or `DeviceError`."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """Known as soon as the source is open."""
+        ...
+
+    def frames(self) -> Iterator[Frame]:
+        """All frames, once, in order, ``pts`` strictly rising, every one of the same size.
+
+        Runs in one thread. Raises `InputError` or `DeviceError` when the stream breaks off.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the device or file; may be called twice, never while `frames` runs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CameraRequest:
+    """What a camera is asked for; it may give something else. None: the camera's own choice."""
+
+    width: int | None = None
+    height: int | None = None
+    rate_hz: float | None = None
+
+
+def open_source(spec: str, *, loop: bool = False, camera: CameraRequest | None = None) -> Source:
+    """Open a camera, a file, a network stream or a made-up picture.
+
+    Args:
+        spec: a camera's number ("0") or device ("/dev/video0"); a path; a URL ("rtsp://...");
+            or "lavfi:" and a filter description ("lavfi:testsrc=size=640x480:rate=30").
+        loop: start a file again when it ends, for ever.
+        camera: the size and rate asked of a camera.
+
+    Raises:
+        DeviceError: the camera is not there or gives no picture.
+        InputError: the file or stream cannot be read.
+    """
+    # Backends are imported only when used: a machine without OpenCV's video part still reads
+    # files, and one without FFmpeg still has its camera.
+    if spec.isdecimal() or spec.startswith("/dev/video"):
+        from realtime.camera import CameraSource
+
+        return CameraSource(spec, camera or CameraRequest())
+    from realtime.video_in import VideoSource
+
+    if spec.startswith("lavfi:"):
+        return VideoSource(spec.removeprefix("lavfi:"), demuxer="lavfi", loop=loop)
+    if "://" in spec:
+        scheme = spec.split("://", 1)[0].lower()
+        return VideoSource(spec, url=True, live=scheme in _LIVE_SCHEMES, loop=loop)
+    return VideoSource(Path(spec), loop=loop)

@@ -1,0 +1,261 @@
+"""A video file, network stream or made-up picture comes in through FFmpeg as upright frames."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import av.error
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from cagface_core import Frame, Image, InputError
+from realtime.colour import ColourConverter, tags_of
+from realtime.source import SourceInfo
+
+_log = logging.getLogger(__name__)
+
+_NETWORK_TIMEOUT_S = 10.0
+_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Orientation:
+    """How a stored picture is turned upright: transpose first, then mirror."""
+
+    transpose: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+    def apply(self, rgb: Image) -> Image:
+        if self.transpose:
+            rgb = rgb.transpose(1, 0, 2)
+        if self.mirror_x:
+            rgb = rgb[:, ::-1]
+        if self.mirror_y:
+            rgb = rgb[::-1]
+        return np.ascontiguousarray(rgb)
+
+
+def _orientation(frame: av.VideoFrame) -> _Orientation:
+    """Read the display matrix: x' = a*x + c*y, y' = b*x + d*y, in 16.16 fixed point."""
+    with suppress(KeyError):
+        # The stub calls this a TypedDict; at run time it is keyed by type.
+        side_data = cast(Mapping[SideDataType, SideData], frame.side_data)
+        matrix = bytes(side_data[SideDataType.DISPLAYMATRIX])
+        a, b, _, c, d, *_ = (value / 65536 for value in struct.unpack("=9i", matrix))
+        if abs(a) + abs(d) < 0.02 * (abs(b) + abs(c)):
+            return _Orientation(transpose=True, mirror_x=c < 0, mirror_y=b < 0)
+        if abs(b) + abs(c) < 0.02 * (abs(a) + abs(d)):
+            return _Orientation(mirror_x=a < 0, mirror_y=d < 0)
+        _log.warning("the video is turned by an angle that is not a multiple of 90; left as it is")
+    return _Orientation()
+
+
+def open_input(location: str, demuxer: str | None = None, *, url: bool = False) -> InputContainer:
+    """Open a container for reading. Raises `InputError` that says what is wrong with it."""
+    if not url and demuxer is None:
+        path = Path(location)
+        if not path.exists():
+            raise InputError(f"{location}: no such file; check the name")
+        if path.is_dir():
+            raise InputError(f"{location} is a folder, expected a video file")
+        # FFmpeg would take a name such as "clip:2.mp4" for a protocol without this.
+        location = f"file:{location}"
+    options = {"rtsp_transport": "tcp"} if location.lower().startswith("rtsp") else {}
+    try:
+        return av.open(
+            location,
+            "r",
+            format=demuxer,
+            options=options,
+            timeout=_NETWORK_TIMEOUT_S if url else None,
+        )
+    except av.error.InvalidDataError as error:
+        raise InputError(
+            f"{location.removeprefix('file:')}: not a video that can be read (damaged, cut off "
+            "before its index, or no video at all); play it elsewhere to check, or copy it again"
+        ) from error
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"{location.removeprefix('file:')}: cannot be opened ({reason})"
+        ) from error
+
+
+class VideoSource:
+    """Frames of the first real video stream, upright, with their exact timestamps.
+
+    Frames that cannot be decoded are left out and reported once at the end; InputError only when
+    nothing can be decoded.
+
+    Args:
+        location: a path, or a URL or filter description with the next two arguments.
+        demuxer: FFmpeg's name of the input format, None to find out from the content.
+        url: ``location`` is a URL.
+        live: the stream comes at its own pace.
+        loop: start again at the end, for ever, with timestamps that go on rising.
+    """
+
+    def __init__(
+        self,
+        location: Path | str,
+        *,
+        demuxer: str | None = None,
+        url: bool = False,
+        live: bool = False,
+        loop: bool = False,
+    ) -> None:
+        self._location = str(location)
+        self._demuxer = demuxer
+        self._url = url
+        self._live = live
+        self._loop = loop
+        self._damaged = 0
+        self._container = open_input(self._location, demuxer, url=url)
+        try:
+            stream = self._choose_stream()
+            self._decoder = self._decode(stream)
+            first = next(self._decoder, None)
+            if first is None:
+                raise InputError(f"{self._location}: no frame of its video can be decoded")
+        except BaseException:
+            self._container.close()
+            raise
+        self._first: av.VideoFrame | None = first
+        tags = tags_of(first)
+        self._converter = ColourConverter(tags)
+        self._orientation = _orientation(first)
+        self._stored_size = (first.width, first.height)
+        self._warn_of_losses(first)
+
+        turned = self._orientation.transpose
+        time_base = stream.time_base or Fraction(1, 90_000)
+        rate = stream.average_rate or stream.base_rate or stream.guessed_rate
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        start = stream.start_time if stream.start_time is not None else first.pts or 0
+        self._step = max(1, round(1 / (rate * time_base))) if rate else 1
+        self.info = SourceInfo(
+            name=self._location,
+            width=first.height if turned else first.width,
+            height=first.width if turned else first.height,
+            time_base=time_base,
+            rate=rate,
+            frame_count=self._estimate_frames(stream, rate),
+            end_pts=None if stream.duration is None or loop else start + stream.duration,
+            live=live,
+            sample_aspect_ratio=1 / aspect if turned else aspect,
+            colour=tags,
+        )
+
+    def frames(self) -> Iterator[Frame]:
+        """All frames in order; see `Source`. Raises `InputError` when a live stream breaks off."""
+        last_pts: int | None = None
+        repaired = 0
+        offset = 0
+        while True:
+            for decoded in self._decoded():
+                pts = decoded.pts if decoded.pts is not None else decoded.dts
+                if pts is None:
+                    pts = 0 if last_pts is None else last_pts + self._step - offset
+                pts += offset
+                if last_pts is not None and pts <= last_pts:
+                    # Encoders and containers refuse times that stand still or run back.
+                    pts = last_pts + 1
+                    repaired += 1
+                last_pts = pts
+                rgb = self._converter.to_rgb(decoded, *self._stored_size)
+                yield Frame(self._orientation.apply(rgb), pts, self.info.time_base)
+            if not self._loop or last_pts is None:
+                break
+            self._rewind()
+            first = next(self._decoder, None)
+            if first is None:
+                break
+            self._first = first
+            offset = last_pts + self._step - (first.pts or 0)
+        if self._damaged:
+            _log.warning("%s: %d damaged packets left out", self._location, self._damaged)
+        if repaired:
+            _log.warning("%s: %d timestamps did not rise and were moved", self._location, repaired)
+
+    def close(self) -> None:
+        """Close the file or stream."""
+        self._container.close()
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        if self._first is not None:
+            first, self._first = self._first, None
+            yield first
+        yield from self._decoder
+
+    def _rewind(self) -> None:
+        self._container.close()
+        self._container = open_input(self._location, self._demuxer, url=self._url)
+        self._decoder = self._decode(self._choose_stream())
+
+    def _choose_stream(self) -> VideoStream:
+        if self._container.format.name.endswith("_pipe") or self._container.format.name in (
+            "image2",
+            "tty",
+        ):
+            raise InputError(f"{self._location} is not a video; for pictures use: cagface image")
+        for stream in self._container.streams.video:
+            # A cover picture in a music file is a video stream by name only.
+            if not stream.disposition & Disposition.attached_pic:
+                stream.thread_type = "SLICE" if self._live else "AUTO"
+                return stream
+        found = ", ".join(stream.type for stream in self._container.streams) or "nothing"
+        raise InputError(f"{self._location} has no video stream (found: {found})")
+
+    def _decode(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
+        packets = self._container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError as error:
+                if self._live:
+                    raise InputError(
+                        f"{self._location}: the stream broke off ({error.strerror})"
+                    ) from error
+                _log.warning("%s: cut off, read up to the cut", self._location)
+                return
+            if packet is None:
+                return
+            try:
+                yield from packet.decode()
+            except av.error.FFmpegError:
+                self._damaged += 1
+
+    def _estimate_frames(self, stream: VideoStream, rate: Fraction | None) -> int | None:
+        if self._loop or self._live:
+            return None
+        if stream.frames:
+            return stream.frames
+        if not rate:
+            return None
+        if stream.duration is not None and stream.time_base is not None:
+            return round(stream.duration * stream.time_base * rate)
+        if self._container.duration:
+            return round(Fraction(self._container.duration, av.time_base) * rate)
+        return None
+
+    def _warn_of_losses(self, frame: av.VideoFrame) -> None:
+        depth = max(component.bits for component in frame.format.components)
+        if depth > 8:
+            _log.warning("%s: %d bits a colour become 8", self._location, depth)
+        if transfer := _HDR_TRANSFERS.get(int(frame.color_trc)):
+            _log.warning("%s: HDR (%s) is kept by tag, at 8 bits", self._location, transfer)
+        if frame.interlaced_frame:
+            _log.warning("%s: interlaced, treated as whole frames", self._location)

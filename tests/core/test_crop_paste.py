@@ -1,0 +1,138 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from cagface_core.crop import BUCKETS_PX, choose_crop, cut
+from cagface_core.paste import (
+    consistent,
+    downscale,
+    feather,
+    overlap,
+    paste,
+    upscale_crop,
+    upscale_frame,
+)  # fmt: skip
+from cagface_core.types import Crop, Face, Image
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return np.asarray(cv2.GaussianBlur(noise, (0, 0), 1.2))
+
+
+def signed(rgb: Image) -> torch.Tensor:
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def face(x: float, y: float, w: float, h: float) -> Face:
+    return Face(1, x, y, w, h, 0.9)
+
+
+def test_crops_are_buckets_inside_the_frame_around_the_face():
+    for x, y, w, h in [(100, 80, 50, 60), (0, 0, 30, 40), (600, 440, 39, 39), (5.3, 7.8, 90, 70)]:
+        crop = choose_crop(face(x, y, w, h), 480, 640)
+        assert crop.size in BUCKETS_PX
+        assert crop.size >= 1.6 * max(w, h) or crop.size == BUCKETS_PX[-1]
+        assert 0 <= crop.x <= 640 - crop.size
+        assert 0 <= crop.y <= 480 - crop.size
+        assert crop.x <= x
+        assert crop.x + crop.size >= min(x + w, 640)
+
+
+def test_a_huge_face_gets_a_multiple_of_64():
+    crop = choose_crop(face(500, 500, 700, 900), 3000, 3000)
+    assert crop.size % 64 == 0
+    assert crop.size >= 1.6 * 900
+
+
+def test_the_bucket_does_not_flicker():
+    sizes = []
+    last = 0
+    for h in (52, 54, 52, 54, 50, 48, 40, 30):
+        last = choose_crop(face(100, 100, h, h), 480, 640, last).size
+        sizes.append(last)
+    assert sizes == [96, 128, 128, 128, 96, 96, 96, 64] or sizes[1:5] == [sizes[1]] * 4
+
+
+def test_a_frame_smaller_than_its_crop_is_padded_by_its_border():
+    rgb = picture(40, 100)
+    crop = choose_crop(face(20, 5, 30, 30), 40, 100)
+    pixels = cut(rgb, crop)
+    assert pixels.shape == (64, 64, 3)
+    assert crop.y == -12
+    assert np.array_equal(pixels[0], rgb[0, crop.x : crop.x + 64])
+    assert np.array_equal(pixels[12:52], rgb[:, crop.x : crop.x + 64])
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@pytest.mark.parametrize("crop", [Crop(20, 30, 64), Crop(0, 0, 96), Crop(-10, -4, 128)])
+def test_identity_plain_upsampling_in_place_of_the_network(scale: int, crop: Crop):
+    """Cut, upscale plainly, paste: exactly the upscaled frame, at every scale."""
+    rgb = picture(120, 108)
+    lr = signed(cut(rgb, crop))
+    residual = consistent(upscale_crop(lr, 4) - upscale_crop(lr, 4), 0.0)
+    levels = downscale(residual, 4 // scale)[0].permute(1, 2, 0).numpy() * 127.5
+    expected = upscale_frame(rgb, scale)
+    canvas = upscale_frame(rgb, scale)
+    paste(canvas, canvas, levels, feather(crop, 120, 108, scale), crop, scale)
+    assert np.array_equal(canvas, expected)
+
+
+def test_pasted_plain_picture_equals_the_upscaled_frame_without_the_residual_form():
+    """The same by pixels: what torch upscales from the crop is what OpenCV has in the frame."""
+    rgb, crop = picture(120, 140), Crop(30, 20, 64)
+    ours = (upscale_crop(signed(cut(rgb, crop)), 4)[0].permute(1, 2, 0).numpy() + 1) * 127.5
+    frame = upscale_frame(rgb, 4)[80:336, 120:376]
+    inner = np.s_[12:-12, 12:-12]  # the crop's own border has no neighbours
+    assert np.abs(np.clip(ours, 0, 255)[inner] - frame[inner]).max() <= 1.0
+
+
+def test_consistency_makes_the_shrunk_output_equal_the_input():
+    lr = signed(picture(64, 64))
+    torch.manual_seed(0)
+    wild = upscale_crop(lr, 4) + 0.2 * torch.randn(1, 3, 256, 256) + 0.2
+    kept = upscale_crop(lr, 4) + consistent(wild - upscale_crop(lr, 4), 0.0)
+    before = (downscale(wild, 4) - downscale(upscale_crop(lr, 4), 4)).abs().mean()
+    after = (downscale(kept, 4) - downscale(upscale_crop(lr, 4), 4)).abs().mean()
+    assert before > 0.1
+    assert after < 0.1 * before
+
+
+def test_smooth_consistency_stops_colour_drift_but_lets_noise_go():
+    torch.manual_seed(0)
+    drift = torch.full((1, 3, 256, 256), 0.3)
+    noise = upscale_crop(torch.randn(1, 3, 64, 64) * 0.1, 4)
+    assert consistent(drift, 3.0).abs().max() < 1e-5
+    assert consistent(noise, 3.0).std() > 0.9 * noise.std()
+
+
+def test_the_mask_fades_at_cut_edges_only():
+    inside = feather(Crop(10, 10, 64), 480, 640, 2)[..., 0]
+    assert inside.shape == (128, 128)
+    assert inside[0].max() == 0
+    assert inside[:, 0].max() == 0
+    assert inside[64, 64] == 1
+    corner = feather(Crop(0, 0, 64), 480, 640, 2)[..., 0]
+    assert corner[0, 0] == 1
+    assert corner[-1].max() == 0
+
+
+def test_overlapping_faces_are_not_enhanced_twice():
+    crops = [Crop(0, 0, 64), Crop(10, 0, 64)]
+    assert overlap(crops)
+    assert not overlap([Crop(0, 0, 64), Crop(64, 0, 64)])
+    base = np.full((64, 74, 3), 100, np.uint8)
+    canvas = base.copy()
+    add = np.full((64, 64, 3), 20, np.float32)
+    for crop in crops:
+        paste(canvas, base, add, feather(crop, 64, 74, 1), crop, 1)
+    assert canvas.max() == 120
+    assert canvas[32, 32, 0] == 120
+
+
+def test_out_of_range_values_are_clipped():
+    canvas = np.full((64, 64, 3), 250, np.uint8)
+    mask = np.ones((64, 64, 1), np.float32)
+    paste(canvas, canvas, np.full((64, 64, 3), 50, np.float32), mask, Crop(0, 0, 64), 1)
+    assert canvas.min() == 255

@@ -1,0 +1,130 @@
+"""The composition on the demo clip, with the shipped weights."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome
+from cagface_core.errors import ConfigError, DeviceError
+from cagface_core.paste import upscale_frame
+
+
+@pytest.fixture(scope="module")
+def frames(demo_clip: Path) -> list[Frame]:
+    with av.open(str(demo_clip)) as container:
+        decoded = [f for f, _ in zip(container.decode(video=0), range(6), strict=False)]
+    return [Frame(f.to_ndarray(format="rgb24"), f.pts, f.time_base) for f in decoded]
+
+
+@pytest.fixture(scope="module")
+def enhancer() -> Iterator[FaceEnhancer]:
+    made = FaceEnhancer(EnhancerConfig(scale=2, mode="live", max_crop_px=96))
+    yield made
+    made.close()
+
+
+def test_a_clip_is_enhanced_and_attention_is_reused(enhancer: FaceEnhancer, frames: list[Frame]):
+    state = enhancer.new_state()
+    results = [enhancer.enhance(frame, state) for frame in frames[:4]]
+    for frame, result in zip(frames, results, strict=False):
+        height, width = frame.rgb.shape[:2]
+        assert result.rgb.shape == (2 * height, 2 * width, 3)
+        assert result.outcomes == (Outcome.ENHANCED,)
+        assert set(result.timings_ms) == {
+            "detect", "crop", "attention", "network", "background", "paste",
+        }  # fmt: skip
+    assert [r.counts["attention_hits"] for r in results] == [0, 1, 1, 1]
+    assert len({r.faces[0].id for r in results}) == 1
+
+
+def test_only_the_face_changes(enhancer: FaceEnhancer, frames: list[Frame]):
+    result = enhancer.enhance(frames[0], enhancer.new_state())
+    plain = upscale_frame(frames[0].rgb, 2)
+    change = np.abs(result.rgb.astype(int) - plain).max(axis=2)
+    face = result.faces[0]
+    x, y, w, h = (round(2 * v) for v in (face.x, face.y, face.w, face.h))
+    assert change[y : y + h, x : x + w].mean() > 0.5
+    outside = change.copy()
+    outside[max(0, y - h) : y + 2 * h, max(0, x - w) : x + 2 * w] = 0
+    assert outside.max() == 0
+
+
+def test_colours_do_not_drift(enhancer: FaceEnhancer, frames: list[Frame]):
+    result = enhancer.enhance(frames[0], enhancer.new_state())
+    plain = upscale_frame(frames[0].rgb, 2)
+    face = result.faces[0]
+    box = np.s_[
+        round(2 * face.y) : round(2 * (face.y + face.h)),
+        round(2 * face.x) : round(2 * (face.x + face.w)),
+    ]
+    assert np.abs(result.rgb[box].mean(axis=(0, 1)) - plain[box].mean(axis=(0, 1))).max() < 0.7
+
+
+def test_strength_zero_is_the_plain_upscale(enhancer: FaceEnhancer, frames: list[Frame]):
+    off = FaceEnhancer(replace(enhancer.config, strength=0.0))
+    result = off.enhance(frames[0], off.new_state())
+    off.close()
+    assert len(result.faces) == 1
+    assert np.array_equal(result.rgb, upscale_frame(frames[0].rgb, 2))
+
+
+def test_a_network_that_fails_or_runs_wild_leaves_the_plain_face(
+    enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+):
+    plain = upscale_frame(frames[0].rgb, 2)
+
+    def wild(*_: object) -> np.ndarray:
+        return np.full((1, 192, 192, 3), np.nan, np.float32)
+
+    monkeypatch.setattr(enhancer.engine, "residual", wild)
+    result = enhancer.enhance(frames[0], enhancer.new_state())
+    assert result.outcomes == (Outcome.GUARDED,)
+    assert np.array_equal(result.rgb, plain)
+
+    def broken(*_: object) -> np.ndarray:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(enhancer.engine, "residual", broken)
+    result = enhancer.enhance(frames[0], enhancer.new_state())
+    assert result.outcomes == (Outcome.FAILED,)
+    assert np.array_equal(result.rgb, plain)
+
+
+def test_a_frame_without_faces_is_the_plain_upscale(enhancer: FaceEnhancer):
+    grey = Frame(np.full((90, 121, 3), 90, np.uint8))
+    result = enhancer.enhance(grey, enhancer.new_state())
+    assert result.faces == ()
+    assert np.array_equal(result.rgb, upscale_frame(grey.rgb, 2))
+
+
+def test_a_change_of_size_starts_new_tracks(enhancer: FaceEnhancer, frames: list[Frame]):
+    state = enhancer.new_state()
+    first = enhancer.enhance(frames[0], state)
+    smaller = replace(frames[1], rgb=np.ascontiguousarray(frames[1].rgb[:, 20:-20]))
+    second = enhancer.enhance(smaller, state)
+    assert second.counts["attention_misses"] == 1
+    assert {f.id for f in first.faces}.isdisjoint(f.id for f in second.faces)
+
+
+def test_aligned_pictures_of_any_size_come_out_four_times_as_large(enhancer: FaceEnhancer):
+    for height, width in ((8, 8), (33, 64), (20, 290)):
+        picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        assert enhancer.enhance_aligned(picture).shape == (4 * height, 4 * width, 3)
+
+
+def test_wrong_settings_are_one_clear_line():
+    for wrong, message in (
+        ({"scale": 3}, "expected 1, 2 or 4"),
+        ({"strength": 2.0}, "expected 0 to 1"),
+        ({"mode": "tv"}, "unknown mode"),
+        ({"max_faces": 0}, "expected 1 or more"),
+        ({"max_crop_px": 10}, "expected 64 or more"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            EnhancerConfig(**wrong)
+    with pytest.raises(DeviceError, match="--device cpu"):
+        FaceEnhancer(EnhancerConfig(device="quantum"))

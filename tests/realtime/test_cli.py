@@ -1,0 +1,238 @@
+"""The command line: every mistake is one clear line and exit code 2, and leaves no file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pil
+
+from realtime.cli import live, main
+from tests.realtime.helpers import Clip, PlainEnhancer, frames_of, picture
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def plain(options):
+    return PlainEnhancer(options.scale)
+
+
+def never(_options):
+    raise AssertionError("the network was loaded for nothing")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with one good clip, one good picture, and several bad ones."""
+    clip = Clip(audio=["aac"]).write(tmp_path / "good.mp4")
+    data = clip.read_bytes()
+    (tmp_path / "no_moov.mp4").write_bytes(data[: data.index(b"moov") - 4])
+    (tmp_path / "half.mp4").write_bytes(data[: len(data) // 2])
+    (tmp_path / "text.mp4").write_text("this is no video\n" * 100)
+    (tmp_path / "notes.txt").write_text("this is no video\n" * 100)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    Clip(codec="mpeg4", options=()).write(tmp_path / "other.mkv")
+    import av
+
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container, av.open(str(clip)) as source:
+        copy = container.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = copy
+                container.mux(packet)
+    Pil.fromarray(picture(0, 48, 32)).save(tmp_path / "good.png")
+    Pil.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    (tmp_path / "text.png").write_text("this is no picture")
+    (tmp_path / "pictures").mkdir()
+    return tmp_path
+
+
+BAD = {
+    "missing file": (["video", "none.mp4", "out.mp4"], "no such file"),
+    "text named mp4": (["video", "text.mp4", "out.mp4"], "not a video that can be read"),
+    "text file": (["video", "notes.txt", "out.mp4"], "not a video"),
+    "empty file": (["video", "empty.mp4", "out.mp4"], "not a video that can be read"),
+    "no moov": (["video", "no_moov.mp4", "out.mp4"], "not a video that can be read"),
+    "half": (["video", "half.mp4", "out.mp4"], "not a video that can be read"),
+    "no video stream": (["video", "sound.mp4", "out.mp4"], "no video stream"),
+    "a folder": (["video", "pictures", "out.mp4"], "is a folder"),
+    "a picture": (["video", "good.png", "out.mp4"], "cagface image"),
+    "input is output": (["video", "good.mp4", "good.mp4", "--overwrite"], "input itself"),
+    "existing output": (["video", "good.mp4", "other.mkv"], "--overwrite"),
+    "missing folder": (["video", "good.mp4", "none/out.mp4"], "does not exist"),
+    # Whoever runs the tests may be root, who can write in a read-only folder; nobody can write
+    # below a file.
+    "file as folder": (["video", "good.mp4", "good.png/out.mp4"], "expected a folder"),
+    "folder as output": (["video", "good.mp4", "pictures"], "is a folder|unknown kind"),
+    "unknown suffix": (["video", "good.mp4", "out.xyz"], "unknown kind of video file"),
+    "unknown codec": (["video", "good.mp4", "out.mp4", "--codec", "h266"], "usable: libx264"),
+    "bad crf": (["video", "good.mp4", "out.mp4", "--crf", "99"], "--crf 99"),
+    "audio for webm": (["video", "good.mp4", "out.webm"], "--no-audio"),
+    "missing picture": (["image", "none.png", "out.png"], "no such file"),
+    "1x1 picture": (["image", "dot.png", "out.png"], "1x1 pixels are too few"),
+    "text named png": (["image", "text.png", "out.png"], "not a picture"),
+    "picture in missing folder": (["image", "good.png", "none/out.png"], "does not exist"),
+    "picture below a file": (["image", "good.png", "good.mp4/out.png"], "expected a folder"),
+    "unknown picture": (["image", "good.png", "out.xyz"], "unknown kind of picture"),
+    "empty folder": (["image", "pictures", "out"], "holds no pictures"),
+    "aligned at 2": (["image", "good.png", "o.png", "--aligned", "--scale", "2"], "by 4"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_exit_code_2(folder, name, capfd, monkeypatch):
+    arguments, message = BAD[name]
+    monkeypatch.chdir(folder)
+    before = sorted(folder.rglob("*"))
+    assert main(arguments, make_enhancer=plain) == 2
+    captured = capfd.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, captured.err
+    import re
+
+    assert re.search(message, errors[0]), errors[0]
+    assert "Traceback" not in captured.err
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root can write everywhere"
+)
+def test_a_read_only_folder(folder, capfd):
+    (folder / "pictures").chmod(0o555)
+    assert (
+        main(
+            ["video", str(folder / "good.mp4"), str(folder / "pictures" / "out.mp4")],
+            make_enhancer=never,
+        )
+        == 2
+    )
+    assert "cannot write in" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's own")
+def test_a_folder_that_not_even_root_can_write(folder, capfd):
+    code = main(["video", str(folder / "good.mp4"), "/proc/out.mp4"], make_enhancer=never)
+    assert code == 2
+    assert "cannot write in /proc" in capfd.readouterr().err
+
+
+def test_weights_that_do_not_load_leave_no_file(folder, capfd):
+    from cagface_core import WeightsError
+
+    def broken(_options):
+        raise WeightsError("corrupt.safetensors: damaged\nin two lines")
+
+    before = sorted(folder.rglob("*"))
+    source, output = str(folder / "good.mp4"), str(folder / "out.mp4")
+    assert main(["video", source, output], make_enhancer=broken) == 2
+    assert "error: corrupt.safetensors: damaged in two lines\n" in capfd.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_video(folder, capsys):
+    source, output = str(folder / "good.mp4"), folder / "out.mp4"
+    report = folder / "stats.json"
+    asked = []
+
+    def make(options):
+        asked.append(options)
+        return plain(options)
+
+    arguments = ["video", source, str(output), "--stats", "--stats-json", str(report)]
+    assert main([*arguments, "--strength", "0.5", "--max-faces", "3"], make_enhancer=make) == 0
+    assert frames_of(output)[0].shape == (128, 192, 3)
+    (options,) = asked
+    assert (options.mode, options.weights, options.preset) == ("file", "webcam", "nano")
+    assert (options.scale, options.strength, options.max_faces) == (2, 0.5, 3)
+    captured = capsys.readouterr()
+    assert "enhance.network" in captured.out
+    summary = json.loads(report.read_text())
+    assert summary["frames"] == 12
+    assert summary["attention_hit_rate"] == 0.75
+    assert summary["stages"]["deliver"]["n"] == 12
+
+
+def test_image_of_a_folder_with_a_bad_one(folder, capsys):
+    Pil.fromarray(picture(0, 48, 32)).save(folder / "pictures" / "a.png")
+    (folder / "pictures" / "b.png").write_text("no picture")
+    arguments = ["image", str(folder / "pictures"), str(folder / "out")]
+    assert main(arguments, make_enhancer=plain) == 2
+    captured = capsys.readouterr()
+    assert "a.png" in captured.out
+    assert "192x128" in captured.out
+    assert "1 of 2 pictures failed" in captured.err
+    assert [p.name for p in (folder / "out").iterdir()] == ["a.png"]
+
+
+def test_one_image(folder, capsys):
+    asked = []
+    arguments = ["image", str(folder / "good.png"), str(folder / "out.jpg")]
+    assert main(arguments, make_enhancer=lambda o: asked.append(o) or plain(o)) == 0
+    assert "192x128" in capsys.readouterr().out
+    assert (asked[0].mode, asked[0].weights, asked[0].scale) == ("image", "clean", 4)
+
+
+def test_live_without_a_camera_is_one_line(capfd):
+    assert live(["--webcam", "97", "--no-virtual-camera"], make_enhancer=never) == 2
+    captured = capfd.readouterr()
+    assert captured.err.startswith("error: no camera 97")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("entry", [main, live])
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version(entry, option, capsys):
+    with pytest.raises(SystemExit) as caught:
+        entry([option])
+    assert caught.value.code == 0
+    assert "cagface" in capsys.readouterr().out
+
+
+SLOW = """
+import sys, time
+sys.path.insert(0, {root!r})
+from realtime.cli import main
+from tests.realtime.helpers import PlainEnhancer
+class Slow(PlainEnhancer):
+    def enhance(self, frame, state):
+        print("working", flush=True)
+        time.sleep(0.05)
+        return super().enhance(frame, state)
+sys.exit(main(sys.argv[1:], make_enhancer=lambda options: Slow(options.scale)))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
+def test_a_signal_in_mid_work_leaves_no_file(tmp_path, number, code):
+    clip = Clip(pts=range(0, 600 * 512, 512), audio=["aac"]).write(tmp_path / "in.mp4")
+    program = subprocess.Popen(
+        [sys.executable, "-c", SLOW.format(root=str(ROOT)), "video", clip, tmp_path / "out.mp4"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert program.stdout is not None
+        for _ in range(8):
+            assert program.stdout.readline() == "working\n"
+        assert any(p.name.startswith(".partial-") for p in tmp_path.iterdir())
+        started_s = time.perf_counter()
+        program.send_signal(number)
+        _, err = program.communicate(timeout=30)
+    finally:
+        program.kill()
+        program.wait()
+    assert program.returncode == code
+    assert time.perf_counter() - started_s < 10
+    assert "Traceback" not in err
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]

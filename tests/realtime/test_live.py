@@ -1,0 +1,113 @@
+"""``cagface-live`` end to end, into a recording virtual camera: order, size, pacing, ends."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import pyvirtualcam
+
+from realtime.cli import live
+from realtime.run import LiveJob, Watcher, run_live
+from realtime.stats import Stats
+from tests.realtime.helpers import Clip, PlainEnhancer
+from tests.realtime.recording import RecordingBackend
+
+
+@pytest.fixture
+def cameras():
+    pyvirtualcam.register_backend("recording", RecordingBackend)
+    RecordingBackend.cameras.clear()
+    yield RecordingBackend.cameras
+    del pyvirtualcam.camera.BACKENDS["recording"]
+
+
+def bar_position(rgb, scale):
+    """Where the bright bar of `helpers.picture` stands: it tells the frame number."""
+    row = rgb[rgb.shape[0] * 5 // 12].min(axis=1).astype(int)
+    return round(float(np.flatnonzero(row > 180).min()) / (4 * scale))
+
+
+def test_frames_arrive_in_order_at_the_right_size_and_pace(cameras, tmp_path):
+    clip = Clip(width=128, pts=range(0, 20 * 512, 512)).write(tmp_path / "in.mp4")
+    enhancer, stats = PlainEnhancer(2), Stats()
+    summary = run_live(LiveJob(str(clip), 2), lambda: enhancer, stats=stats)
+    (camera,) = cameras
+    assert (camera.width, camera.height, camera.fps) == (256, 128, 25.0)
+    numbers = [bar_position(rgb, 2) for rgb in camera.frames]
+    assert numbers == sorted(set(numbers)), "in order, none twice"
+    assert numbers[-1] == 19, "the newest frame always arrives"
+    assert summary.frames == len(camera.frames) >= 2
+    assert summary.frames + summary.dropped == 20
+    # 25 Hz: a frame is never early against the first one, however slow the machine is.
+    lead_s = camera.times_s[0] - numbers[0] * 0.04
+    late_s = [t - lead_s - n * 0.04 for n, t in zip(numbers, camera.times_s, strict=True)]
+    assert min(late_s) > -0.04
+    assert enhancer.warmed == (64, 128)
+    assert camera.closed
+    assert enhancer.closed
+
+
+def test_a_generated_picture_plays_without_a_camera(cameras, capsys):
+    code = live(
+        ["--webcam", "lavfi:testsrc=size=64x48:rate=30", "--seconds", "0.5"],
+        make_enhancer=lambda options: PlainEnhancer(options.scale),
+    )
+    captured = capsys.readouterr()
+    assert code == 0
+    assert "virtual camera recording camera: 128x96" in captured.err
+    assert "64x48 at 30.00 fps" in captured.err
+    assert " fps; " in captured.out
+    (camera,) = cameras
+    assert len(camera.frames) > 3
+    assert all(a < b for a, b in pairwise(camera.times_s))
+
+
+def test_the_camera_that_is_named_is_used(cameras, tmp_path):
+    clip = Clip().write(tmp_path / "in.mp4")
+    run_live(LiveJob(str(clip), 1, device="studio"), lambda: PlainEnhancer(1))
+    assert [camera.name for camera in cameras] == ["studio"]
+
+
+def test_none_and_null(cameras, tmp_path, capsys):
+    clip = Clip().write(tmp_path / "in.mp4")
+    code = live(
+        ["--webcam", str(clip), "--no-virtual-camera", "--scale", "1"],
+        make_enhancer=lambda options: PlainEnhancer(options.scale),
+    )
+    assert code == 0
+    assert cameras == []
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_live_cleanly(cameras, tmp_path):
+    def interrupt(stats):
+        if stats.frames == 3:
+            raise KeyboardInterrupt
+
+    enhancer = PlainEnhancer(2)
+    with pytest.raises(KeyboardInterrupt):
+        run_live(
+            LiveJob(str(Clip().write(tmp_path / "in.mp4")), 2, loop=True),
+            lambda: enhancer,
+            Watcher(on_delivered=interrupt),
+        )
+    assert cameras[0].closed
+    assert enhancer.closed
+
+
+def test_a_sink_that_fails_closes_the_one_before(cameras, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    code = live(
+        ["--webcam", str(Clip().write(tmp_path / "in.mp4")), "--preview"],
+        make_enhancer=lambda options: PlainEnhancer(options.scale),
+    )
+    assert code == 2
+    assert "no screen" in capsys.readouterr().err
+    assert cameras[0].closed
+
+
+def test_contradicting_options(capsys):
+    assert live(["--virtual-camera", "x", "--no-virtual-camera"], make_enhancer=PlainEnhancer) == 2
+    assert "contradict" in capsys.readouterr().err

@@ -1,0 +1,135 @@
+"""The loop: order, errors from every side, passthrough, pacing, and that all threads end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from cagface_core import InputError
+from realtime.loop import LoopOptions, OnError, run_loop
+from realtime.plain import upscale
+from realtime.sink import EndOfDelivery
+from realtime.stats import Stats
+from tests.realtime.helpers import ListSink, ListSource, PlainEnhancer, picture
+
+SCALE_2 = LoopOptions(scale=2)
+
+
+@pytest.fixture(autouse=True)
+def _all_threads_end():
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) == before
+
+
+def test_every_frame_arrives_in_order_with_its_time():
+    sink, stats = ListSink(), Stats()
+    pts = [0, 40, 41, 300, 1000]
+    run_loop(ListSource(pts), PlainEnhancer(2), sink, SCALE_2, stats)
+    assert [frame.pts for frame in sink.frames] == pts
+    for index, frame in enumerate(sink.frames):
+        assert np.array_equal(frame.rgb, upscale(picture(index, 32, 16), 2))
+    summary = stats.summary()
+    assert (summary.frames, summary.faces, summary.dropped) == (5, 5, 0)
+    assert summary.attention_hit_rate == 0.75
+    assert {"capture", "enhance", "enhance.network", "deliver"} <= set(summary.stages)
+    assert summary.stages["enhance.network"].mean_ms == 1.0
+
+
+@pytest.mark.parametrize("newest_only", [False, True])
+def test_source_error_reaches_the_caller(newest_only):
+    source = ListSource(range(3), error=InputError("unplugged"))
+    options = LoopOptions(scale=2, newest_only=newest_only)
+    with pytest.raises(InputError, match="unplugged"):
+        run_loop(source, PlainEnhancer(2), ListSink(), options, Stats())
+
+
+def test_sink_error_reaches_the_caller_while_all_queues_are_full():
+    with pytest.raises(OSError, match="disk full"):
+        run_loop(
+            ListSource(range(10_000)), PlainEnhancer(2), ListSink(error_at=3), SCALE_2, Stats()
+        )
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_interrupt_in_delivery_ends_all(error):
+    def interrupt(stats):
+        if stats.frames == 3:
+            raise error
+
+    with pytest.raises(error):
+        run_loop(
+            ListSource(range(10_000)), PlainEnhancer(2), ListSink(), SCALE_2, Stats(),
+            on_delivered=interrupt,
+        )  # fmt: skip
+
+
+def test_closing_the_window_ends_the_run_without_error():
+    sink = ListSink(error_at=4, error=EndOfDelivery())
+    run_loop(ListSource(range(10_000)), PlainEnhancer(2), sink, SCALE_2, Stats())
+    assert len(sink.frames) == 4
+
+
+def test_failed_frames_pass_through_counted_and_logged_once(caplog):
+    enhancer = PlainEnhancer(2, fail_at=lambda index: index in (1, 2))
+    sink, stats = ListSink(), Stats()
+    with caplog.at_level(logging.WARNING, "realtime.loop"):
+        run_loop(ListSource(range(5)), enhancer, sink, SCALE_2, stats)
+    assert len(sink.frames) == 5
+    assert np.array_equal(sink.frames[1].rgb, upscale(picture(1, 32, 16), 2))
+    assert stats.summary().passthrough == 2
+    assert enhancer.states[0].resets == 2
+    assert [r.message for r in caplog.records] == [caplog.records[0].message]
+    assert "the network tripped" in caplog.records[0].message
+
+
+def test_stop_is_the_other_decision():
+    enhancer = PlainEnhancer(2, fail_at=lambda index: index == 1)
+    options = LoopOptions(scale=2, on_error=OnError.STOP)
+    with pytest.raises(RuntimeError, match="tripped"):
+        run_loop(ListSource(range(5)), enhancer, ListSink(), options, Stats())
+
+
+def test_pace_holds_a_file_to_its_times():
+    sink, stats = ListSink(), Stats()
+    arrived_s = []
+    options = LoopOptions(scale=2, newest_only=True, pace=True)
+    run_loop(
+        ListSource([1000, 1050, 1100, 1250]), PlainEnhancer(2), sink, options, stats,
+        on_delivered=lambda _stats: arrived_s.append(time.perf_counter()),
+    )  # fmt: skip
+    assert [frame.pts for frame in sink.frames] == [1000, 1050, 1100, 1250]
+    # A frame is never early; how late it may be depends on the machine.
+    assert arrived_s[-1] - arrived_s[0] > 0.2
+
+
+def test_an_interrupt_does_not_wait_for_a_paced_frame():
+    def interrupt(_stats):
+        raise KeyboardInterrupt
+
+    started_s = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(
+            ListSource([0, 3_600_000]), PlainEnhancer(2), ListSink(),
+            LoopOptions(scale=2, newest_only=True, pace=True), Stats(), on_delivered=interrupt,
+        )  # fmt: skip
+    assert time.perf_counter() - started_s < 5
+
+
+def test_live_drops_what_comes_too_fast_and_keeps_the_order():
+    class Slow(PlainEnhancer):
+        def enhance(self, frame, state):
+            time.sleep(0.03)
+            return super().enhance(frame, state)
+
+    sink, stats = ListSink(), Stats()
+    options = LoopOptions(scale=2, newest_only=True, pace=True)
+    run_loop(ListSource(range(0, 400, 5)), Slow(2), sink, options, stats)
+    pts = [frame.pts for frame in sink.frames]
+    assert pts == sorted(set(pts))
+    assert pts[-1] == 395, "the newest frame always arrives"
+    assert stats.summary().dropped == 80 - len(pts) > 0

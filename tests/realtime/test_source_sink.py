@@ -1,0 +1,214 @@
+"""Contracts: what every source and every sink keeps to, run over each that can run here."""
+
+from __future__ import annotations
+
+import sys
+from fractions import Fraction
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+import pyvirtualcam
+
+from cagface_core import DeviceError, Frame, InputError
+from realtime.camera import CameraSource
+from realtime.preview import PreviewSink
+from realtime.sink import FanOut, NullSink
+from realtime.source import CameraRequest, open_source
+from realtime.video_out import EncodeOptions, VideoSink
+from realtime.virtualcam import VirtualCameraSink
+from tests.realtime.helpers import Clip, ListSink, picture
+from tests.realtime.recording import RecordingBackend
+
+
+@pytest.fixture(params=["file", "vfr file", "file that loops", "lavfi", "lavfi odd"])
+def source(request, tmp_path):
+    clip = Clip(pts=(0, 512, 2000, 2001, 9000) if "vfr" in request.param else Clip().pts)
+    opened = {
+        "lavfi": lambda: open_source("lavfi:testsrc=size=96x64:rate=30:duration=1"),
+        "lavfi odd": lambda: open_source("lavfi:testsrc2=size=33x17:rate=30000/1001:duration=1"),
+    }.get(
+        request.param,
+        lambda: open_source(
+            str(clip.write(tmp_path / "in.mp4")), loop=request.param == "file that loops"
+        ),
+    )()
+    yield opened
+    opened.close()
+
+
+def test_source_contract(source):
+    info = source.info
+    frames = list(islice(source.frames(), 40))
+    assert frames
+    for frame in frames:
+        assert frame.rgb.shape == (info.height, info.width, 3)
+        assert frame.rgb.dtype == np.uint8
+        assert frame.rgb.flags["C_CONTIGUOUS"]
+        assert frame.time_base == info.time_base
+    assert all(a.pts < b.pts for a, b in pairwise(frames))
+    assert isinstance(info.rate, Fraction)
+    source.close()
+    source.close()
+
+
+def test_a_loop_goes_on_with_rising_times(tmp_path):
+    source = open_source(str(Clip().write(tmp_path / "in.mp4")), loop=True)
+    frames = list(islice(source.frames(), 30))
+    source.close()
+    assert [frame.pts for frame in frames] == [512 * i for i in range(30)]
+    assert np.array_equal(frames[0].rgb, frames[12].rgb)
+    assert source.info.frame_count is None
+
+
+def test_names_and_rates_are_exact(tmp_path):
+    source = open_source("lavfi:testsrc=size=64x48:rate=30000/1001:duration=1")
+    source.close()
+    assert source.info.rate == Fraction(30_000, 1001)
+    assert (source.info.width, source.info.height, source.info.live) == (64, 48, False)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("missing.mp4", "no such file"),
+        ("lavfi:nonsense=1", "cannot be opened"),
+        ("http://127.0.0.1:9/none.mp4", "cannot be opened"),
+        (".", "is a folder"),
+    ],
+)
+def test_sources_that_do_not_open(spec, message):
+    with pytest.raises(InputError, match=message):
+        open_source(spec)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names Linux's own fix")
+@pytest.mark.parametrize("spec", ["97", "/dev/video97"])
+def test_a_missing_camera_is_one_line_with_the_fix(spec, capfd):
+    with pytest.raises(DeviceError, match=r"V4L2: does not open.*ls /dev/video") as caught:
+        open_source(spec)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+class FakeCapture:
+    """Stands for a camera: this machine has none. Gives blue pictures, then is unplugged."""
+
+    def __init__(self, *_arguments):
+        self.settings = []
+        self.reads = 0
+
+    def isOpened(self):
+        return True
+
+    def set(self, key, value):
+        self.settings.append((key, value))
+        return True
+
+    def get(self, _key):
+        return 29.97
+
+    def read(self):
+        self.reads += 1
+        bgr = np.zeros((48, 64, 3), np.uint8)
+        bgr[..., 0] = 200
+        # The first read of a cold camera is often empty.
+        return (False, None) if self.reads in (1, 6) else (True, bgr)
+
+    def release(self):
+        self.reads = 0
+
+
+def test_camera_source(monkeypatch, caplog):
+    monkeypatch.setattr("cv2.VideoCapture", FakeCapture)
+    source = CameraSource("0", CameraRequest(1280, 720, 30))
+    assert "gives 64x48 instead of 1280x720" in caplog.text
+    assert source.info.live
+    assert source.info.rate == Fraction(2997, 100).limit_denominator(1001)
+    frames = []
+    with pytest.raises(DeviceError, match="plugged in"):
+        frames.extend(source.frames())
+    source.close()
+    assert [tuple(frame.rgb[0, 0]) for frame in frames] == [(0, 0, 200)] * 3
+    assert all(a.pts < b.pts for a, b in pairwise(frames))
+
+
+@pytest.fixture
+def recording():
+    pyvirtualcam.register_backend("recording", RecordingBackend)
+    RecordingBackend.cameras.clear()
+    yield RecordingBackend
+    del pyvirtualcam.camera.BACKENDS["recording"]
+
+
+@pytest.fixture(params=["null", "video", "virtual camera", "fan-out"])
+def sink(request, tmp_path, recording):
+    info = open_source("lavfi:testsrc=size=64x48:rate=25:duration=1").info
+    made = {
+        "null": NullSink,
+        "video": lambda: VideoSink(tmp_path / "out.mp4", info, 64, 48, options=EncodeOptions()),
+        "virtual camera": lambda: VirtualCameraSink(64, 48, Fraction(25)),
+        "fan-out": lambda: FanOut([NullSink(), VirtualCameraSink(64, 48, None), ListSink()]),
+    }[request.param]()
+    yield made
+    made.close()
+
+
+def test_sink_contract(sink):
+    assert sink.description
+    for index in range(5):
+        sink.write(Frame(picture(index, 64, 48), index, Fraction(1, 25)))
+    sink.finish()
+    sink.close()
+    sink.close()
+
+
+def test_sinks_that_care_refuse_another_size(tmp_path, recording):
+    info = open_source("lavfi:testsrc=size=64x48:rate=25:duration=1").info
+    video = VideoSink(tmp_path / "out.mp4", info, 64, 48, options=EncodeOptions())
+    camera = VirtualCameraSink(64, 48, None)
+    for sink in (video, camera):
+        with pytest.raises(ValueError, match="frame of"):
+            sink.write(Frame(picture(0, 32, 16)))
+        sink.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fan_out_closes_all_also_when_one_raises():
+    closed = []
+
+    class Sink(ListSink):
+        def close(self):
+            closed.append(self)
+            if len(closed) == 1:
+                raise OSError("first")
+
+    with pytest.raises(OSError, match="first"):
+        FanOut([Sink(), Sink(), Sink()]).close()
+    assert len(closed) == 3
+
+
+def test_virtual_camera_cuts_odd_rows_and_columns(recording):
+    sink = VirtualCameraSink(65, 49, None)
+    rgb = picture(0, 65, 49)
+    sink.write(Frame(rgb))
+    sink.close()
+    (camera,) = recording.cameras
+    assert (camera.width, camera.height, camera.fps) == (64, 48, 30.0)
+    assert np.array_equal(camera.frames[0], rgb[:48, :64])
+    assert camera.closed
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names Linux's own fix")
+def test_a_missing_virtual_camera_is_one_line_with_the_fix():
+    with pytest.raises(DeviceError, match=r"modprobe v4l2loopback .*exclusive_caps=1") as caught:
+        VirtualCameraSink(64, 48, None, device="/dev/video97")
+    assert "\n" not in str(caught.value)
+    assert "--no-virtual-camera" in str(caught.value)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there DISPLAY is needed")
+def test_a_missing_screen_is_one_line(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with pytest.raises(DeviceError, match="no screen for --preview"):
+        PreviewSink()

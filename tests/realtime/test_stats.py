@@ -1,0 +1,63 @@
+"""Numbers in, a summary out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cagface_core import Enhanced, Face, Outcome, OutputError
+from realtime.report import stats_table, write_stats_json
+from realtime.stats import Stats
+from tests.realtime.helpers import picture
+
+
+def filled():
+    stats = Stats()
+    stats.start()
+    for value in range(1, 101):
+        stats.time("enhance", value)
+    face = Face(0, 0, 0, 1, 1, 1.0)
+    rgb = picture(0, 16, 16)
+    stats.enhanced(Enhanced(rgb, (face, face), (Outcome.ENHANCED, Outcome.GUARDED)))
+    stats.enhanced(Enhanced(rgb, (), (), {"detect": 2.0}, {"attention_hits": 1}))
+    for _ in range(2):
+        stats.delivered()
+    stats.count("dropped", 3)
+    return stats
+
+
+def test_summary():
+    summary = filled().summary()
+    stage = summary.stages["enhance"]
+    assert (stage.n, stage.mean_ms) == (100, 50.5)
+    assert stage.p50_ms == pytest.approx(50.5, abs=1)
+    assert stage.p95_ms == pytest.approx(95, abs=1)
+    assert (summary.frames, summary.faces, summary.frames_without_face) == (2, 2, 1)
+    assert (summary.dropped, summary.passthrough) == (3, 0)
+    assert summary.attention_hit_rate == 1.0
+    assert summary.counts == {"attention_hits": 1, "faces_enhanced": 1, "faces_guarded": 1}
+    assert "3 frames dropped" in summary.line()
+
+
+def test_nothing_yet():
+    summary = Stats().summary()
+    assert (summary.frames, summary.fps, summary.attention_hit_rate) == (0, 0.0, None)
+
+
+def test_memory_is_bounded_and_the_mean_is_of_all():
+    stats = Stats()
+    for value in range(10_000):
+        stats.time("enhance", value)
+    stage = stats.summary().stages["enhance"]
+    assert (stage.n, stage.mean_ms) == (10_000, 4999.5)
+    assert stage.p50_ms > 7000, "percentiles look at the newest"
+
+
+def test_table_and_json(tmp_path):
+    summary = filled().summary()
+    assert stats_table(summary).row_count == 2 + 4 + 3
+    write_stats_json(tmp_path / "s.json", summary)
+    assert json.loads((tmp_path / "s.json").read_text())["stages"]["enhance.detect"]["n"] == 1
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_stats_json(tmp_path / "none" / "s.json", summary)
