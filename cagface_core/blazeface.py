@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -59,13 +60,14 @@ class BlazeFaceDetector:
         """
         if range not in MODEL_FILES:
             raise ConfigError(f"unknown detector range {range!r}: expected 'short' or 'full'")
-        if not 0.0 <= min_score <= 1.0:
-            raise ConfigError(f"detector min_score is {min_score}: expected 0 to 1")
+        check_score(min_score)
         self._grow, self._up = (_SHORT_GROW, _SHORT_UP) if range == "short" else (1.0, 0.0)
         path = model_path or MODELS_DIR / MODEL_FILES[range]
         with native_stderr_to_log(log):
             self._mediapipe, task = _load(path, min_score)
             self._task: Any | None = task
+            # left open until the interpreter ends, MediaPipe prints a traceback of its own
+            self._close = weakref.finalize(self, task.close)
             self._run(np.zeros((128, 128, 3), np.uint8))
 
     def detect(
@@ -113,7 +115,7 @@ class BlazeFaceDetector:
         """Free the model; closing twice is fine."""
         if self._task is not None:
             with native_stderr_to_log(log):
-                self._task.close()
+                self._close()
             self._task = None
 
     def __enter__(self) -> Self:
@@ -136,6 +138,12 @@ class BlazeFaceDetector:
             image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb)
         )
         return self._task.detect(image).detections
+
+
+def check_score(min_score: float) -> None:
+    """Raise ConfigError for a score outside [0, 1]."""
+    if not 0.0 <= min_score <= 1.0:
+        raise ConfigError(f"detector min_score is {min_score}: expected 0 to 1")
 
 
 def checked_picture(rgb: Image) -> Image:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from cagface_core.bisenet import BiSeNet, BiSeNetConfig
@@ -88,9 +88,10 @@ def load(path: Path) -> Checkpoint:
             f"or one of the shipped names: {', '.join(shipped())}"
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        opened: Any = safe_open(path, framework="pt")  # it has no types
+        with opened as file:
+            header: dict[str, str] = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"{path} is not a readable safetensors file ({error}); copy or download it again"

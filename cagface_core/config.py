@@ -25,8 +25,10 @@ class EnhancerConfig:
         strength: 0 shows the plain upscale, 1 the whole enhancement.
         mode: what kind of stream it serves.
         max_faces: the largest faces of a frame that are enhanced, at most this many.
-        max_crop_px: the largest crop the network sees at native resolution in live mode; larger
-            faces are processed at reduced size there, and in tiles in the other modes.
+        max_crop_px: the largest crop the network sees at native resolution; a larger one it sees
+            shrunk to this, and what is finer than that comes from the frame. 0 means no limit:
+            large faces go through in tiles. None chooses by mode and device: live 96 on a
+            processor and 256 on a GPU, files 256 on a processor, no limit otherwise.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     """
 
@@ -36,7 +38,7 @@ class EnhancerConfig:
     strength: float = 1.0
     mode: Mode = "live"
     max_faces: int = 8
-    max_crop_px: int = 256
+    max_crop_px: int | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -49,5 +51,7 @@ class EnhancerConfig:
             raise ConfigError(f"unknown mode {self.mode!r}; expected {', '.join(get_args(Mode))}")
         if self.max_faces < 1:
             raise ConfigError(f"max_faces {self.max_faces} is too small; expected 1 or more")
-        if self.max_crop_px < 64:
-            raise ConfigError(f"max_crop_px {self.max_crop_px} is too small; expected 64 or more")
+        if self.max_crop_px is not None and 0 != self.max_crop_px < 64:
+            raise ConfigError(
+                f"max_crop_px {self.max_crop_px} is too small; expected 64 or more, or 0: no limit"
+            )

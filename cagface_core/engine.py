@@ -12,10 +12,18 @@ from torch import Tensor
 from cagface_core import checkpoint
 from cagface_core.attention import component_maps, make_block, resize_maps
 from cagface_core.errors import DeviceError
-from cagface_core.fold import fold
-from cagface_core.paste import consistent, downscale, upscale_crop, upscale_frame
-from cagface_core.tiles import TILE_PX, tiled
+from cagface_core.fold import fold, place
+from cagface_core.paste import (
+    consistent,
+    downscale,
+    resize,
+    upscale_crop,
+    upscale_frame,
+)
+from cagface_core.tiles import tiled
 from cagface_core.types import Image
+
+_ONE_PASS_PX = 256  # larger pictures go through in tiles
 
 _CONSISTENCY_SIGMA_PX = {"clean": 0.0, "webcam": 3.0}
 """Clean input is kept exactly; of degraded input what is smoother than its noise and blocks."""
@@ -40,8 +48,8 @@ class Engine:
         parser, self.parser_facts = checkpoint.load_parser(
             checkpoint.WEIGHTS_DIR / "parser.safetensors"
         )
-        self.network = fold(model).to(self.device, memory_format=torch.channels_last)
-        self.parser = parser.to(self.device, memory_format=torch.channels_last)
+        self.network = place(fold(model), self.device)
+        self.parser = place(parser, self.device)
         self.sigma_px = _CONSISTENCY_SIGMA_PX[self.facts.facts["protocol"]]
 
     @property
@@ -67,7 +75,7 @@ class Engine:
 
     @torch.inference_mode()
     def residual(
-        self, pictures: list[Image], maps: list[Tensor], scale: int
+        self, pictures: list[Image], maps: list[Tensor], scale: int, limit_px: int = 0
     ) -> NDArray[np.float32]:
         """Super-resolve crops of one size; what the network adds to their plain upscale.
 
@@ -75,15 +83,22 @@ class Engine:
             pictures: N crops (H, W, 3) uint8 RGB, all of the same size.
             maps: their heatmaps, (1, 3, MAP_PX, MAP_PX) each.
             scale: output scale 1, 2 or 4.
+            limit_px: the network sees larger crops shrunk to this side; 0 means no limit, and
+                crops beyond the largest bucket go through in tiles.
 
         Returns:
             (N, scale*H, scale*W, 3) float32 in levels of 0..255, consistent with the input.
         """
         lr = self._signed(pictures)
-        height, width = lr.shape[-2:]
+        seen = lr
+        if 0 < limit_px < max(lr.shape[-2:]):
+            seen = resize(lr, limit_px, limit_px)
+        height, width = seen.shape[-2:]
         spread = resize_maps(torch.cat(maps), height, width)
-        large = max(height, width) > 256
-        sr4 = tiled(self._forward, lr, spread, TILE_PX) if large else self._forward(lr, spread)
+        large = max(height, width) > _ONE_PASS_PX
+        sr4 = tiled(self._forward, seen, spread) if large else self._forward(seen, spread)
+        if seen is not lr:
+            sr4 = resize(sr4, 4 * lr.shape[-2], 4 * lr.shape[-1])
         residual = consistent(sr4 - upscale_crop(lr, 4), self.sigma_px)
         residual = downscale(residual, 4 // scale) * 127.5
         return residual.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,6 +30,10 @@ from cagface_core.types import Crop, Enhanced, Face, Frame, Image, Outcome
 log = logging.getLogger(__name__)
 
 _SEARCH_EVERY_S = 1.0
+_MAX_CROP_PX = {
+    ("live", True): 96, ("live", False): 256, ("file", True): 256, ("file", False): 0,
+    ("image", True): 0, ("image", False): 0,
+}  # fmt: skip
 _GUARD_MEAN_LEVELS = 40.0  # a residual this strong on average is no face any more
 
 
@@ -72,6 +75,8 @@ class FaceEnhancer:
         self.config = config or EnhancerConfig()
         weights = checkpoint.find_sr(self.config.preset, self.config.weights)
         self.engine = Engine(weights, self.config.device)
+        limit, on_cpu = self.config.max_crop_px, self.engine.device.type == "cpu"
+        self.max_crop_px = _MAX_CROP_PX[self.config.mode, on_cpu] if limit is None else limit
         self.detector: Detector = open_detector("live" if self.config.mode == "live" else "file")
 
     @property
@@ -99,7 +104,7 @@ class FaceEnhancer:
             faces = largest(self._find(frame, state), self.config.max_faces)
         with clock("crop"):
             crops = self._crop(faces, frame.rgb, state)
-            pictures = [self._cut(frame.rgb, crop) for crop in crops]
+            pictures = [cut(frame.rgb, crop) for crop in crops]
         with clock("attention"):
             maps, hits = self._attend(faces, crops, pictures, frame.time_s, state)
         with clock("network"):
@@ -152,19 +157,6 @@ class FaceEnhancer:
         state.crop_sizes = {f.id: crop.size for f, crop in zip(faces, crops, strict=True)}
         return crops
 
-    def _cut(self, rgb: Image, crop: Crop) -> Image:
-        """Copy the crop's pixels; live, a crop beyond the limit is shrunk to the limit."""
-        picture = cut(rgb, crop)
-        limit = self._limit(crop)
-        if limit == crop.size:
-            return picture
-        small = cv2.resize(picture, (limit, limit), interpolation=cv2.INTER_AREA)
-        return np.asarray(small, np.uint8)
-
-    def _limit(self, crop: Crop) -> int:
-        """Side at which the network sees this crop."""
-        return min(crop.size, self.config.max_crop_px) if self.config.mode == "live" else crop.size
-
     def _attend(
         self, faces: Sequence[Face], crops: list[Crop], pictures: list[Image], time_s: float,
         state: State,
@@ -192,7 +184,10 @@ class FaceEnhancer:
             chosen = [i for i, picture in enumerate(pictures) if picture.shape[0] == side]
             try:
                 batch = self.engine.residual(
-                    [pictures[i] for i in chosen], [maps[i] for i in chosen], self.config.scale
+                    [pictures[i] for i in chosen],
+                    [maps[i] for i in chosen],
+                    self.config.scale,
+                    self.max_crop_px,
                 )
             except RuntimeError:
                 log.exception("the network failed on %d crops of %d px", len(chosen), side)
@@ -215,9 +210,6 @@ class FaceEnhancer:
         for crop, residual in zip(crops, residuals, strict=True):
             if residual is None:
                 continue
-            side = crop.size * scale
-            if residual.shape[0] != side:  # it was processed at reduced size
-                residual = np.asarray(cv2.resize(residual, (side, side)), np.float32)
             mask = self.config.strength * feather(crop, height, width, scale)
             paste(canvas, base, residual, mask, crop, scale)
 
@@ -234,7 +226,7 @@ class _Clock:
         self.times_ms: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
+    def __call__(self, name: str) -> Generator[None]:
         begin = time.perf_counter()
         yield
         self.times_ms[name] = (time.perf_counter() - begin) * 1000

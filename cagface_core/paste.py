@@ -30,17 +30,20 @@ def upscale_frame(rgb: Image, scale: int) -> Image:
 
 def upscale_crop(lr: Tensor, scale: int) -> Tensor:
     """The same upscale on crops: (N, 3, H, W) float to (N, 3, scale*H, scale*W)."""
-    # the size is said in full: with a factor alone torch would not centre the pixels like cv2
-    size = (lr.shape[-2] * scale, lr.shape[-1] * scale)
-    return F.interpolate(lr, size=size, mode="bicubic", align_corners=False)
+    return resize(lr, lr.shape[-2] * scale, lr.shape[-1] * scale)
 
 
 def downscale(x: Tensor, factor: int) -> Tensor:
     """Shrink (N, C, H, W) by antialiased bicubic to (N, C, H/factor, W/factor)."""
-    if factor == 1:
-        return x
-    size = (x.shape[-2] // factor, x.shape[-1] // factor)
-    return F.interpolate(x, size=size, mode="bicubic", align_corners=False, antialias=True)
+    return x if factor == 1 else resize(x, x.shape[-2] // factor, x.shape[-1] // factor)
+
+
+def resize(x: Tensor, height: int, width: int) -> Tensor:
+    """Bring (N, C, H, W) to (height, width): bicubic, antialiased where it shrinks."""
+    shrinks = height < x.shape[-2]
+    return F.interpolate(
+        x, size=(height, width), mode="bicubic", align_corners=False, antialias=shrinks
+    )
 
 
 def consistent(residual: Tensor, sigma_px: float) -> Tensor:

@@ -63,13 +63,16 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None, *, make_enhancer: MakeEnhancer = load_enhancer) -> int:
     """``cagface``: the toolbox. Returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in argv if not word.startswith("-")), None)
     parser = _parser("cagface", "Real-time face super-resolution: the toolbox.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         subparser = subparsers.add_parser(
             command.name, help=command.help, description=command.help.capitalize() + "."
         )
-        command.add_arguments(subparser)
+        if command.name == chosen:  # the options of some import heavy packages
+            command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
     return _run(parser.parse_args(argv), make_enhancer)
 

@@ -57,6 +57,7 @@ def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
         def on_started(started: Started) -> None:
             _print_start(context, started)
             bar.update(task, total=started.source.frame_count)
+            bar.start()
 
         def on_delivered(stats: Stats) -> None:
             bar.update(task, completed=stats.frames, fps=stats.current_fps)
@@ -102,6 +103,8 @@ def run_image_command(arguments: argparse.Namespace, context: Context) -> int:
     total = len(plan_images(job))
     with progress_bar(context.console, total) as bar:
         for result in run_images(job, lambda: context.make_enhancer(options)):
+            if total > 1:
+                bar.start()
             results.append(result)
             bar.advance(bar.task_ids[0])
     failed = [result for result in results if result.error is not None]

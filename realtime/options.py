@@ -25,6 +25,7 @@ class EnhancerOptions:
     scale: int
     strength: float
     max_faces: int
+    max_crop_px: int | None
     device: str
 
 
@@ -52,6 +53,7 @@ def load_enhancer(options: EnhancerOptions) -> PictureEnhancer[Any]:
             strength=options.strength,
             mode=options.mode,
             max_faces=options.max_faces,
+            max_crop_px=options.max_crop_px,
             device=options.device,
         )
     )
@@ -88,6 +90,13 @@ def add_enhancer_arguments(parser: argparse.ArgumentParser, *, weights: str, sca
         metavar="N",
         help="enhance at most the N largest faces (default: 8)",
     )
+    group.add_argument(
+        "--max-crop-px",
+        type=int,
+        metavar="PX",
+        help="the network sees larger face crops shrunk to this: 64 or more, smaller is faster, "
+        "0 is no limit (default: by mode and device)",
+    )
     group.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.set_defaults(default_scale=scale)
 
@@ -101,6 +110,7 @@ def enhancer_options(arguments: argparse.Namespace, mode: Mode) -> EnhancerOptio
         scale=arguments.scale or arguments.default_scale,
         strength=arguments.strength,
         max_faces=arguments.max_faces,
+        max_crop_px=arguments.max_crop_px,
         device=arguments.device,
     )
 

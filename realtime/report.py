@@ -35,8 +35,11 @@ class _FpsColumn(ProgressColumn):
 
 @contextmanager
 def progress_bar(console: Console, total: int | None) -> Generator[Progress]:
-    """A bar with frames, fps and time left; its one task has the id 0."""
-    with Progress(
+    """A bar with frames, fps and time left; its one task has the id 0.
+
+    It shows from ``start()`` on, so that a mistake found before the work is one line alone.
+    """
+    bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -44,9 +47,13 @@ def progress_bar(console: Console, total: int | None) -> Generator[Progress]:
         TimeRemainingColumn(),
         TextColumn("left"),
         console=console,
-    ) as bar:
-        bar.add_task("enhancing", total=total)
+    )
+    bar.add_task("enhancing", total=total)
+    try:
         yield bar
+    finally:
+        if bar.live.is_started:  # stopping prints an empty line otherwise
+            bar.stop()
 
 
 def live_line(stats: Stats) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from cagface_core.types import Image
 
 _FILTERS = (Pillow.Resampling.BICUBIC, Pillow.Resampling.BILINEAR, Pillow.Resampling.BOX)
 _CLIP_FRAMES = 4
+
+Floats: TypeAlias = NDArray[np.float32]
 
 
 def degrade(hr: Image, rng: np.random.Generator) -> Image:
@@ -57,8 +61,10 @@ def degrade(hr: Image, rng: np.random.Generator) -> Image:
 def jpeg(rgb: Image, quality: int) -> Image:
     """Encode and decode (H, W, 3) uint8 as JPEG of ``quality`` 0..100."""
     ok, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert ok
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    assert decoded is not None
+    return np.ascontiguousarray(np.asarray(decoded, np.uint8)[..., ::-1])
 
 
 def h264(clip: list[Image], crf: int) -> Image:
@@ -93,29 +99,29 @@ def _blur(hr: Image, rng: np.random.Generator) -> Image:
     chance = rng.random()
     if chance < 0.15:
         return hr
-    angle = rng.uniform(0, np.pi)
-    major = float(np.exp(rng.uniform(np.log(0.6), np.log(5.0))))
+    angle = float(rng.uniform(0, np.pi))
+    major = math.exp(float(rng.uniform(math.log(0.6), math.log(5.0))))
     minor = major * rng.uniform(0.6, 1.0) if chance < 0.85 else 0.5
     radius = int(np.ceil(2.5 * major))
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)
+    x = np.arange(-radius, radius + 1, dtype=np.float32)
+    y = np.arange(-radius, radius + 1, dtype=np.float32)[:, None]
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     kernel = np.exp(-0.5 * ((along / major) ** 2 + (across / minor) ** 2))
     blurred = cv2.filter2D(hr, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
     return np.asarray(blurred, np.uint8)
 
 
-def _noise(
-    rgb: np.ndarray[Any, np.dtype[np.float32]], sigma: float, grain: float, rng: np.random.Generator
-) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _noise(rgb: Floats, sigma: float, grain: float, rng: np.random.Generator) -> Floats:
     """Add noise that grows with brightness (photons), partly smoothed and shared by channels."""
     if not sigma:
         return rgb
     shape = rgb.shape
-    noise = rng.standard_normal(shape, np.float32) * 0.6
+    noise: Floats = rng.standard_normal(shape, np.float32) * 0.6
     noise += rng.standard_normal((shape[0], shape[1], 1), np.float32) * 0.8
     if grain:
-        noise = cv2.GaussianBlur(noise, (0, 0), grain) * (1 + 1.5 * grain)
-    return rgb + noise * sigma * np.sqrt(0.3 + 0.7 * rgb / 255)
+        noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), grain), np.float32)
+        noise *= 1 + 1.5 * grain
+    return np.asarray(rgb + noise * sigma * np.sqrt(0.3 + 0.7 * rgb / 255), np.float32)
 
 
 def _resize(rgb: Image, width: int, height: int, how: Pillow.Resampling) -> Image:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cagface_core import checkpoint
 from cagface_core.bisenet import CLASSES, INPUT_PX, BiSeNet, BiSeNetConfig
+from cagface_core.fold import place
 from cagface_core.train.degrade import jpeg
 from cagface_core.train.photos import IGNORE, Photo, load_labels, load_square, read_photos
 from cagface_core.train.trainer import Run, train
@@ -59,7 +60,7 @@ def run(plan: ParserTraining) -> Path:
     """
     torch.manual_seed(plan.seed)
     config = BiSeNetConfig(width=plan.width)
-    model = BiSeNet(config).to(plan.device, memory_format=torch.channels_last)
+    model = place(BiSeNet(config), plan.device)
     pool = _Pool(plan, read_photos(plan.data, "train"))
     validation = _Pool(plan, read_photos(plan.data, "val")[::4])
     weights = torch.tensor(_CLASS_WEIGHTS, device=plan.device)
@@ -105,18 +106,18 @@ class _Pool:
         """Draw (N, 3, INPUT_PX, INPUT_PX) in [-1, 1] and labels (N, LABEL_PX, LABEL_PX)."""
         rng = np.random.default_rng([self.plan.seed, step])
         chosen = rng.choice(len(self.pictures), self.plan.batch, p=self.odds)
-        pairs = [_vary(self.pictures[i], self.labels[i], rng) for i in chosen]
+        pairs = [_vary(self.pictures[int(i)], self.labels[int(i)], rng) for i in chosen]
         pictures = torch.from_numpy(np.stack([p for p, _ in pairs])).to(self.plan.device)
         labels = torch.from_numpy(np.stack([m for _, m in pairs])).to(self.plan.device)
         return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1, labels.long()
 
     @torch.no_grad()
     def iou(self, model: nn.Module) -> list[float]:
-        """Intersection over union per class, faces varied by a fixed seed; NaN where there is none."""
+        """Intersection over union per class, faces varied by a fixed seed; NaN: no such pixel."""
         both, either = np.zeros(len(CLASSES)), np.zeros(len(CLASSES))
         for index, (picture, labels) in enumerate(zip(self.pictures, self.labels, strict=True)):
             picture, labels = _vary(picture, labels, np.random.default_rng([99, index]))
-            signed = torch.from_numpy(picture).to(self.plan.device).permute(2, 0, 1)[None].float()
+            signed = torch.tensor(picture, device=self.plan.device).permute(2, 0, 1)[None].float()
             logits = F.interpolate(model(signed / 127.5 - 1), size=labels.shape, mode="bilinear")
             found = logits[0].argmax(0).cpu().numpy()
             valid = labels != IGNORE
@@ -148,11 +149,12 @@ def _vary(
     small = cv2.resize(moved, (face_px, face_px), interpolation=cv2.INTER_AREA)
     gain, offset = rng.uniform(0.6, 1.25), rng.uniform(-25, 25)
     tint = rng.uniform(0.9, 1.1, 3)
-    noise = rng.standard_normal(small.shape) * rng.uniform(0, 9)
-    small = np.clip(small * (gain * tint) + offset + noise, 0, 255).astype(np.uint8)
+    noise = rng.standard_normal((face_px, face_px, 3)) * rng.uniform(0, 9)
+    levels = np.asarray(small, np.float64) * (gain * tint) + offset + noise
+    seen = np.clip(levels, 0, 255).astype(np.uint8)
     if rng.random() < 0.6:
-        small = jpeg(small, int(rng.integers(30, 95)))
-    back = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
+        seen = jpeg(seen, int(rng.integers(30, 95)))
+    back = cv2.resize(seen, size, interpolation=cv2.INTER_LINEAR)
     step = INPUT_PX // LABEL_PX
     return np.asarray(back, np.uint8), np.asarray(marks, np.uint8)[
         step // 2 :: step, step // 2 :: step

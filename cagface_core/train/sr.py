@@ -19,7 +19,7 @@ from cagface_core.bisenet import COMPONENTS
 from cagface_core.cagface import CAGFace, huber_loss
 from cagface_core.errors import ConfigError
 from cagface_core.evaluate.metrics import psnr
-from cagface_core.fold import collapsed_forward, fold
+from cagface_core.fold import collapsed_forward, fold, place
 from cagface_core.train.degrade import degrade
 from cagface_core.train.photos import Photo, downsample4, load_labels, load_square, read_photos
 from cagface_core.train.trainer import Run, train
@@ -90,7 +90,7 @@ def run(plan: SRTraining) -> Path:
         model, _ = checkpoint.load_sr(plan.init)
         if model.config != config:
             raise ConfigError(f"{plan.init} is no {plan.preset} network: {model.config}")
-    model = model.to(plan.device, memory_format=torch.channels_last)
+    model = place(model, plan.device)
     pool = Pool(plan, read_photos(plan.data, "train"))
     validation = Pool(plan, read_photos(plan.data, "val")[::4], sides=(256,), variants=1)
 
@@ -155,13 +155,13 @@ class Pool:
         p = self.plan.patch_px
         hrs, lrs, maps = list[Image](), list[Image](), list[NDArray[np.uint8]]()
         for photo in rng.choice(len(self.items), self.plan.batch, p=self.weights):
-            sizes = self.items[photo]
+            sizes = self.items[int(photo)]
             odds = np.array(_SIDE_WEIGHTS[: len(sizes)])
             item = sizes[rng.choice(len(sizes), p=odds / odds.sum())]
             variant = rng.integers(len(item.lr))
             lr, m = item.lr[variant], item.maps[variant]
             y, x = rng.integers(0, lr.shape[0] - p + 1, 2)
-            turn = rng.integers(6)
+            turn = int(rng.integers(6))
             hrs.append(_augment(item.hr[4 * y : 4 * (y + p), 4 * x : 4 * (x + p)], turn))
             lrs.append(_augment(lr[y : y + p, x : x + p], turn))
             maps.append(_augment(m[:, y : y + p, x : x + p].transpose(1, 2, 0), turn))
@@ -173,7 +173,7 @@ class Pool:
         """Mean PSNR gain over bicubic in dB on the smallest size, at 2x after stage 1, else 4x."""
         assert isinstance(model, CAGFace)
         gains: list[float] = []
-        run = fold(model).to(memory_format=torch.channels_last) if stages == 2 else None
+        run = place(fold(model), self.plan.device) if stages == 2 else None
         for item, *_ in self.items:
             lr = self._signed([item.lr[0]])
             block = make_block(lr, self._signed([item.maps[0].transpose(1, 2, 0)]) * 0.5 + 0.5)
@@ -225,7 +225,7 @@ def _item(
     maps: list[NDArray[np.uint8]] = []
     with torch.inference_mode():
         for picture in lr:
-            signed = torch.from_numpy(picture).to(plan.device).permute(2, 0, 1)[None].float()
+            signed = torch.tensor(picture, device=plan.device).permute(2, 0, 1)[None].float()
             maps.append(
                 _quantise(
                     resize_maps(component_maps(parser, signed / 127.5 - 1), side // 4, side // 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -46,8 +47,12 @@ def portrait(demo_clip):
 @pytest.fixture
 def crowd(shared_data):
     """1600x1196, 157 faces of 25 to 48 px."""
-    path = shared_data / "test_images" / "group157_tiny_faces.jpg"
-    return np.array(PillowImage.open(path).convert("RGB"))
+    return read(shared_data / "test_images" / "group157_tiny_faces.jpg")
+
+
+def read(path):
+    with PillowImage.open(path) as picture:
+        return np.array(picture.convert("RGB"))
 
 
 def overlap(a, b):
@@ -153,8 +158,7 @@ def test_a_crowd_is_found_by_tiles_and_then_followed(live, tiled, crowd):
 
 
 def test_one_huge_face_is_one_face(tiled, shared_data):
-    path = shared_data / "test_images" / "iphone_mpo_p3_3024.jpeg"
-    found = tiled.detect(np.array(PillowImage.open(path).convert("RGB")))
+    found = tiled.detect(read(shared_data / "test_images" / "iphone_mpo_p3_3024.jpeg"))
     assert [0.3 < d.w / 3024 < 0.7 for d in found].count(True) == 1
     assert len(found) <= 2
 
@@ -183,7 +187,7 @@ def test_tiles_cover_the_picture_and_overlap(length, side):
         assert 0 <= start <= max(0, length - side)
         covered[start : start + side] += 1
     assert covered.min() >= 1
-    assert all(a + 0.75 * side >= b - 1 for a, b in zip(starts, starts[1:], strict=False))
+    assert all(a + 0.75 * side >= b - 1 for a, b in itertools.pairwise(starts))
 
 
 def test_one_face_seen_often_is_kept_once():
@@ -263,11 +267,16 @@ with open_detector("file") as detector:
 def test_native_chatter_becomes_debug_lines_and_errors_stay(capfd, caplog):
     caplog.set_level(logging.DEBUG)
     log = logging.getLogger("test")
-    with pytest.raises(KeyError), native_stderr_to_log(log):
-        os.write(2, b"INFO: chatter\nW0000 00:00:17.5 1 a.cc:1] more\n[ WARN:0@0.1] cv\n")
-        print("a traceback of another thread", file=sys.stderr)
-        os.write(2, b"ERROR: it broke\n")
-        raise KeyError
+
+    def fail():
+        with native_stderr_to_log(log):
+            os.write(2, b"INFO: chatter\nW0000 00:00:17.5 1 a.cc:1] more\n[ WARN:0@0.1] cv\n")
+            sys.stderr.write("a traceback of another thread\n")
+            os.write(2, b"ERROR: it broke\n")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     os.write(2, b"INFO: after\n")
     assert capfd.readouterr().err == (
         "a traceback of another thread\nERROR: it broke\nINFO: after\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,12 +93,10 @@ def test_bad_input_is_one_line_and_exit_code_2(folder, name, capfd, monkeypatch)
     before = sorted(folder.rglob("*"))
     assert main(arguments, make_enhancer=plain) == 2
     captured = capfd.readouterr()
-    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, captured.err
-    import re
-
-    assert re.search(message, errors[0]), errors[0]
-    assert "Traceback" not in captured.err
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(message, line), line
+    assert captured.out == ""
     assert sorted(folder.rglob("*")) == before
 
 
@@ -132,7 +131,7 @@ def test_weights_that_do_not_load_leave_no_file(folder, capfd):
     before = sorted(folder.rglob("*"))
     source, output = str(folder / "good.mp4"), str(folder / "out.mp4")
     assert main(["video", source, output], make_enhancer=broken) == 2
-    assert "error: corrupt.safetensors: damaged in two lines\n" in capfd.readouterr().err
+    assert capfd.readouterr().err == "error: corrupt.safetensors: damaged in two lines\n"
     assert sorted(folder.rglob("*")) == before
 
 
@@ -198,14 +197,14 @@ def test_help_and_version(entry, option, capsys):
 SLOW = """
 import sys, time
 sys.path.insert(0, {root!r})
-from realtime.cli import main
+from realtime.cli import main, live
 from tests.realtime.helpers import PlainEnhancer
 class Slow(PlainEnhancer):
     def enhance(self, frame, state):
         print("working", flush=True)
         time.sleep(0.05)
         return super().enhance(frame, state)
-sys.exit(main(sys.argv[1:], make_enhancer=lambda options: Slow(options.scale)))
+sys.exit({entry}(sys.argv[1:], make_enhancer=lambda options: Slow(options.scale)))
 """
 
 
@@ -216,7 +215,14 @@ sys.exit(main(sys.argv[1:], make_enhancer=lambda options: Slow(options.scale)))
 def test_a_signal_in_mid_work_leaves_no_file(tmp_path, number, code):
     clip = Clip(pts=range(0, 600 * 512, 512), audio=["aac"]).write(tmp_path / "in.mp4")
     program = subprocess.Popen(
-        [sys.executable, "-c", SLOW.format(root=str(ROOT)), "video", clip, tmp_path / "out.mp4"],
+        [
+            sys.executable,
+            "-c",
+            SLOW.format(root=str(ROOT), entry="main"),
+            "video",
+            clip,
+            tmp_path / "out.mp4",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -236,3 +242,29 @@ def test_a_signal_in_mid_work_leaves_no_file(tmp_path, number, code):
     assert time.perf_counter() - started_s < 10
     assert "Traceback" not in err
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
+def test_ctrl_c_is_the_usual_end_of_live(tmp_path):
+    program = subprocess.Popen(
+        [
+            *(sys.executable, "-c", SLOW.format(root=str(ROOT), entry="live")),
+            *("--webcam", "lavfi:testsrc=size=64x48:rate=30", "--no-virtual-camera"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert program.stdout is not None
+        for _ in range(4):
+            assert program.stdout.readline() == "working\n"
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=30)
+    finally:
+        program.kill()
+        program.wait()
+    assert program.returncode == 0
+    assert "stopped" in err
+    assert "Traceback" not in err
+    assert " fps; " in out

@@ -318,10 +318,8 @@ def test_overwrite_keeps_the_old_file_until_the_new_one_is_whole(tmp_path):
 
 
 REAL = [
-    "asl_book_640x480_yuvj420p_noaudio.mkv",
     "derived/anamorphic_sar.mp4",
     "derived/audio_longer_than_video.mp4",
-    "derived/face_leaves_and_fades.mp4",
     "derived/hevc_10bit.mp4",
     "derived/noaudio_odd_size_449x333.mp4",
     "derived/rot90_displaymatrix.mp4",

@@ -1,0 +1,100 @@
+"""The engine with the shipped weights, on a face cut from the demo clip."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from cagface_core import checkpoint
+from cagface_core.engine import Engine, find_device
+from cagface_core.errors import DeviceError
+from cagface_core.evaluate.metrics import psnr
+from cagface_core.paste import downscale, upscale_crop
+from cagface_core.types import Image
+
+
+@pytest.fixture(scope="module")
+def face(demo_clip: Path) -> Image:
+    with av.open(str(demo_clip)) as container:
+        frame = next(iter(container.decode(video=0))).to_ndarray(format="rgb24")
+    return np.ascontiguousarray(frame[:96, 60:156])
+
+
+@pytest.fixture(scope="module", params=["clean", "webcam"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return Engine(checkpoint.find_sr("nano", request.param), "cpu")
+
+
+def signed(rgb: Image) -> torch.Tensor:
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+
+
+def test_the_shipped_weights_say_what_they_are(engine: Engine):
+    assert "F=32 L=8" in engine.description
+    assert engine.facts.config == {"features": 32, "units": 8, "in_channels": 6}
+    assert {"protocol", "licence", "steps", "photos", "attention"} <= set(engine.facts.facts)
+    assert engine.facts.facts["attention"] == engine.parser_facts.sha256
+
+
+def test_faces_in_one_batch_equal_faces_one_by_one(engine: Engine, face: Image):
+    pictures = [face, np.ascontiguousarray(face[:, ::-1])]
+    maps = engine.parse(pictures)
+    together = engine.residual(pictures, maps, 2)
+    for index, picture in enumerate(pictures):
+        alone = engine.residual([picture], [maps[index]], 2)[0]
+        assert np.abs(together[index] - alone).max() < 0.01
+    assert np.abs(together).mean() > 0.5
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_the_residual_comes_at_the_output_scale(engine: Engine, face: Image, scale: int):
+    residual = engine.residual([face], engine.parse([face]), scale)
+    assert residual.shape == (1, 96 * scale, 96 * scale, 3)
+
+
+def test_clean_weights_keep_the_input(face: Image):
+    """Shrunk again, the enhanced face equals what the plain upscale of it shrinks to."""
+    engine = Engine(checkpoint.find_sr("nano", "clean"), "cpu")
+    residual = engine.residual([face], engine.parse([face]), 4)[0]
+    seen = downscale(torch.from_numpy(residual).permute(2, 0, 1)[None], 4)
+    assert seen.abs().mean() < 0.6
+    plain = upscale_crop(signed(face), 4)
+    assert (downscale(plain, 4) - signed(face)).abs().mean() < 2.0
+
+
+def test_a_large_face_may_be_seen_shrunk(engine: Engine, face: Image):
+    maps = engine.parse([face])
+    whole = engine.residual([face], maps, 2)[0]
+    shrunk = engine.residual([face], maps, 2, limit_px=64)[0]
+    assert shrunk.shape == whole.shape
+    assert 0.1 < np.abs(shrunk).mean() < 3 * np.abs(whole).mean() + 3
+    assert np.array_equal(engine.residual([face], maps, 2, limit_px=96)[0], whole)
+
+
+def test_tiles_and_whole_agree_on_a_large_face(engine: Engine, face: Image):
+    large = np.ascontiguousarray(np.tile(face, (3, 3, 1))[:270, :270])
+    maps = engine.parse([large])
+    tiled = engine.residual([large], maps, 1)[0]
+    inner = engine.residual([np.ascontiguousarray(large[:256, :256])], maps, 1)[0]
+    difference = np.abs(tiled[:160, :160] - inner[:160, :160])
+    assert difference.mean() < 0.5  # the heatmaps are stretched over slightly different crops
+    assert psnr(
+        np.clip(tiled[:160, :160] + 128, 0, 255).astype(np.uint8),
+        np.clip(inner[:160, :160] + 128, 0, 255).astype(np.uint8),
+    ) > 40  # fmt: skip
+
+
+def test_unknown_devices_are_refused():
+    with pytest.raises(DeviceError, match="use --device cpu"):
+        find_device("cuda:7" if not torch.cuda.is_available() else "quantum")
+
+
+@pytest.mark.gpu
+def test_the_gpu_computes_what_the_processor_does(face: Image):
+    weights = checkpoint.find_sr("nano", "clean")
+    cpu, gpu = Engine(weights, "cpu"), Engine(weights, "cuda")
+    a = cpu.residual([face], cpu.parse([face]), 2)
+    b = gpu.residual([face], gpu.parse([face]), 2)
+    assert np.abs(a - b).max() < 1.0
