@@ -121,6 +121,8 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``cagface-live``."""
     parser.add_argument(
         "--webcam",
+        nargs="?",
+        const="0",
         default="0",
         metavar="SOURCE",
         help="camera number or device, a video file, a URL (rtsp://...), or lavfi:FILTER "

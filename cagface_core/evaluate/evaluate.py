@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from cagface_core import checkpoint
 from cagface_core.engine import Engine
 from cagface_core.errors import ConfigError, OutputError
 from cagface_core.evaluate.metrics import psnr, ssim
+from cagface_core.paste import upscale_frame
 from cagface_core.train.degrade import degrade
 from cagface_core.train.photos import downsample4, load_square, read_photos
 from cagface_core.types import Image
 
 Scores = dict[str, float]
-"""Means over the pictures: ``psnr`` in dB over RGB, ``ssim`` of the luminance."""
+"""Means over the pictures: ``psnr`` in dB over RGB, ``ssim`` of the luminance, and ``drift``: the
+mean absolute difference in levels of 255 between the output, shrunk again, and its input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +68,29 @@ def evaluate(data: Path, split: str, out: Path, names: list[str], device: str) -
         InputError: no photo set. WeightsError, ConfigError: no such weights.
         OutputError: ``out`` cannot be written.
     """
-    methods: dict[str, Callable[[Image], Image]] = {"bicubic": bicubic}
+    methods: dict[str, Callable[[Image], Image]] = {
+        "bicubic": bicubic,
+        "bicubic-opencv": partial(upscale_frame, scale=4),
+    }
     for name in names:
         path = Path(name) if name.endswith(".safetensors") else _shipped(name)
         methods[name] = Engine(path, device).upscale
     photos = read_photos(data, split)
     report: dict[str, object] = {"split": split}
-    table = Table(title=f"PSNR (RGB, dB) and SSIM (luminance), split {split!r}")
-    for column in ("protocol", "n", "method", "PSNR", "gain", "SSIM"):
+    table = Table(title=f"PSNR (RGB, dB), SSIM (luminance), drift (levels), split {split!r}")
+    for column in ("protocol", "n", "method", "PSNR", "gain", "SSIM", "drift"):
         table.add_column(column, justify="left" if column in ("protocol", "method") else "right")
     sheet: list[Image] = []
     for protocol in PROTOCOLS:
         chosen = [p for p in photos if p.side >= protocol.least_side_px]
-        scores: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
+        scores: dict[str, list[Scores]] = {name: [] for name in methods}
         for index, photo in enumerate(track(chosen, protocol.name, transient=True)):
             hr = load_square(photo, protocol.side_px)
             rng = np.random.default_rng([2024, index])
             lr = degrade(hr, rng) if protocol.degraded else downsample4(hr)
             outputs = {name: method(lr) for name, method in methods.items()}
             for name, output in outputs.items():
-                scores[name].append((psnr(output, hr), ssim(output, hr)))
+                scores[name].append(_score(output, hr, lr))
             if protocol.side_px == 256 and index % max(1, len(chosen) // 6) == 0:
                 sheet.append(np.hstack([*outputs.values(), hr]))
         if not chosen:
@@ -94,8 +100,8 @@ def evaluate(data: Path, split: str, out: Path, names: list[str], device: str) -
         report[protocol.name] = {"n": len(chosen), "protocol": protocol.text, **means}
         for name, mean in means.items():
             gain = mean["psnr"] - means["bicubic"]["psnr"]
-            table.add_row(protocol.text, str(len(chosen)), name, f"{mean['psnr']:.2f}",
-                          f"{gain:+.2f}", f"{mean['ssim']:.4f}")  # fmt: skip
+            figures = (f"{mean['psnr']:.2f}", f"{gain:+.2f}", f"{mean['ssim']:.4f}")
+            table.add_row(protocol.text, str(len(chosen)), name, *figures, f"{mean['drift']:.2f}")
     _write(out, report, sheet)
     return table
 
@@ -114,10 +120,15 @@ def _shipped(name: str) -> Path:
     return checkpoint.find_sr(preset, weights)
 
 
-def _mean(values: list[tuple[float, float]]) -> Scores:
-    """Means of PSNR and SSIM."""
-    means = np.mean(values, axis=0)
-    return {"psnr": round(float(means[0]), 4), "ssim": round(float(means[1]), 5)}
+def _score(output: Image, hr: Image, lr: Image) -> Scores:
+    """Measure one output against the truth and against its input."""
+    drift = np.abs(downsample4(output).astype(np.float64) - lr).mean()
+    return {"psnr": psnr(output, hr), "ssim": ssim(output, hr), "drift": float(drift)}
+
+
+def _mean(values: list[Scores]) -> Scores:
+    """Means over the pictures."""
+    return {key: round(float(np.mean([v[key] for v in values])), 5) for key in values[0]}
 
 
 def _write(out: Path, report: Mapping[str, object], sheet: list[Image]) -> None:

@@ -52,10 +52,10 @@ def test_bisenet_learns_to_tell_two_halves_apart():
     labels = (torch.arange(8) >= 4).long().expand(4, 8, 8)
     optimiser = torch.optim.Adam(parser.parameters(), 1e-2)
     losses = []
-    for _ in range(15):
+    for _ in range(25):
         loss = torch.nn.functional.cross_entropy(parser(picture), labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.3 * losses[0]

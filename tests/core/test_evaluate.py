@@ -33,7 +33,8 @@ def test_the_report_has_every_protocol_and_method(tmp_path: Path):
     for name, count in (("whole_face", 2), ("patch", 0), ("webcam", 2)):
         assert report[name]["n"] == count
     whole = report["whole_face"]
-    assert set(whole["bicubic"]) == {"psnr", "ssim"}
+    assert set(whole["bicubic"]) == {"psnr", "ssim", "drift"}
+    assert whole["nano-clean"]["drift"] < 1.5 * whole["bicubic-opencv"]["drift"] + 0.5
     assert whole["nano-clean"]["psnr"] != whole["bicubic"]["psnr"]
     assert (tmp_path / "out" / "eval.png").stat().st_size > 1000
 

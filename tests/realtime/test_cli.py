@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pil
 
+from realtime import commands
 from realtime.cli import live, main
 from tests.realtime.helpers import Clip, PlainEnhancer, frames_of, picture
 
@@ -183,6 +185,15 @@ def test_live_without_a_camera_is_one_line(capfd):
     captured = capfd.readouterr()
     assert captured.err.startswith("error: no camera 97")
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "source"), [([], "0"), (["--webcam"], "0"), (["--webcam", "2"], "2")]
+)
+def test_webcam_alone_is_the_first_camera(words, source):
+    parser = argparse.ArgumentParser()
+    commands.add_live_arguments(parser)
+    assert parser.parse_args(words).webcam == source
 
 
 @pytest.mark.parametrize("entry", [main, live])
