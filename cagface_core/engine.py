@@ -99,7 +99,7 @@ class Engine:
         sr4 = tiled(self._forward, seen, spread) if large else self._forward(seen, spread)
         if seen is not lr:
             sr4 = resize(sr4, 4 * lr.shape[-2], 4 * lr.shape[-1])
-        residual = consistent(sr4 - upscale_crop(lr, 4), self.sigma_px)
+        residual = consistent(sr4, lr, self.sigma_px) - upscale_crop(lr, 4)
         residual = downscale(residual, 4 // scale) * 127.5
         return residual.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 

@@ -1,8 +1,8 @@
 """What the network added to a crop in; a seamless addition to the upscaled frame out.
 
-The enhancement is handled as a residual: the network's picture minus the plain bicubic upscale
-of the same crop. Where the residual is zero the frame is exactly its plain upscale, at every
-output scale, so a seam has nothing to show; and the consistency step is one subtraction.
+The enhancement is pasted as a residual: the network's picture, held to its input, minus the
+plain bicubic upscale of the same crop. Where the residual is zero the frame is exactly its plain
+upscale, at every output scale, so a seam has nothing to show.
 """
 
 from __future__ import annotations
@@ -46,24 +46,25 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
     )
 
 
-def consistent(residual: Tensor, sigma_px: float) -> Tensor:
-    """Take out of a 4x residual whatever would show at the input's own resolution.
+def consistent(sr4: Tensor, lr: Tensor, sigma_px: float) -> Tensor:
+    """Hold a super-resolved face to its input: one back-projection step.
 
-    One back-projection step. With ``sigma_px`` 0 the enhanced face, shrunk again, equals its
-    input. With more, only its smooth part does (colour and shading cannot drift), and what is
-    finer than ``sigma_px`` input pixels may change: noise and block edges may go.
+    What the face, shrunk again, has too much or too little of is upscaled and put right. With
+    ``sigma_px`` 0 all of it: nothing the input shows may change. With more, only its smooth part:
+    colour and shading cannot drift, but noise and block edges, finer than ``sigma_px``, may go.
 
     Args:
-        residual: (N, 3, 4H, 4W), network minus plain upscale, [-2, 2].
+        sr4: (N, 3, 4H, 4W), the network's picture.
+        lr: (N, 3, H, W), its input, in the same range.
         sigma_px: Gaussian standard deviation in input pixels.
 
     Returns:
-        The same shape.
+        (N, 3, 4H, 4W).
     """
-    seen = downscale(residual, 4)
+    difference = lr - downscale(sr4, 4)
     if sigma_px:
-        seen = _smooth(seen, sigma_px)
-    return residual - upscale_crop(seen, 4)
+        difference = _smooth(difference, sigma_px)
+    return sr4 + upscale_crop(difference, 4)
 
 
 def feather(crop: Crop, frame_height: int, frame_width: int, scale: int) -> NDArray[np.float32]:
