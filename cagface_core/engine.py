@@ -15,9 +15,7 @@ from cagface_core.errors import DeviceError
 from cagface_core.fold import fold, place
 from cagface_core.paste import (
     consistent,
-    downscale,
     resize,
-    upscale_crop,
     upscale_frame,
 )
 from cagface_core.tiles import tiled
@@ -97,10 +95,9 @@ class Engine:
         spread = resize_maps(torch.cat(maps), height, width)
         large = max(height, width) > _ONE_PASS_PX
         sr4 = tiled(self._forward, seen, spread) if large else self._forward(seen, spread)
-        if seen is not lr:
-            sr4 = resize(sr4, 4 * lr.shape[-2], 4 * lr.shape[-1])
-        residual = consistent(sr4, lr, self.sigma_px) - upscale_crop(lr, 4)
-        residual = downscale(residual, 4 // scale) * 127.5
+        size = (scale * lr.shape[-2], scale * lr.shape[-1])
+        sr = consistent(resize(sr4, *size), lr, self.sigma_px)
+        residual = (sr - resize(lr, *size)) * 127.5
         return residual.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     def upscale(self, rgb: Image, strength: float = 1.0) -> Image:

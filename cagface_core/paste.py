@@ -28,25 +28,20 @@ def upscale_frame(rgb: Image, scale: int) -> Image:
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def upscale_crop(lr: Tensor, scale: int) -> Tensor:
-    """The same upscale on crops: (N, 3, H, W) float to (N, 3, scale*H, scale*W)."""
-    return resize(lr, lr.shape[-2] * scale, lr.shape[-1] * scale)
-
-
-def downscale(x: Tensor, factor: int) -> Tensor:
-    """Shrink (N, C, H, W) by antialiased bicubic to (N, C, H/factor, W/factor)."""
-    return x if factor == 1 else resize(x, x.shape[-2] // factor, x.shape[-1] // factor)
-
-
 def resize(x: Tensor, height: int, width: int) -> Tensor:
-    """Bring (N, C, H, W) to (height, width): bicubic, antialiased where it shrinks."""
+    """Bring (N, C, H, W) to (height, width): bicubic, antialiased where it shrinks.
+
+    Enlarging, it is what :func:`upscale_frame` does.
+    """
+    if x.shape[-2:] == (height, width):
+        return x
     shrinks = height < x.shape[-2]
     return F.interpolate(
         x, size=(height, width), mode="bicubic", align_corners=False, antialias=shrinks
     )
 
 
-def consistent(sr4: Tensor, lr: Tensor, sigma_px: float) -> Tensor:
+def consistent(sr: Tensor, lr: Tensor, sigma_px: float) -> Tensor:
     """Hold a super-resolved face to its input: one back-projection step.
 
     What the face, shrunk again, has too much or too little of is upscaled and put right. With
@@ -54,17 +49,17 @@ def consistent(sr4: Tensor, lr: Tensor, sigma_px: float) -> Tensor:
     colour and shading cannot drift, but noise and block edges, finer than ``sigma_px``, may go.
 
     Args:
-        sr4: (N, 3, 4H, 4W), the network's picture.
+        sr: (N, 3, S*H, S*W), the enhanced picture at any integer scale S.
         lr: (N, 3, H, W), its input, in the same range.
         sigma_px: Gaussian standard deviation in input pixels.
 
     Returns:
-        (N, 3, 4H, 4W).
+        (N, 3, S*H, S*W).
     """
-    difference = lr - downscale(sr4, 4)
+    difference = lr - resize(sr, lr.shape[-2], lr.shape[-1])
     if sigma_px:
         difference = _smooth(difference, sigma_px)
-    return sr4 + upscale_crop(difference, 4)
+    return sr + resize(difference, sr.shape[-2], sr.shape[-1])
 
 
 def feather(crop: Crop, frame_height: int, frame_width: int, scale: int) -> NDArray[np.float32]:

@@ -7,10 +7,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome
 from cagface_core.errors import ConfigError, DeviceError
-from cagface_core.paste import upscale_frame
+from cagface_core.paste import resize, upscale_frame
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,34 @@ def test_only_the_face_changes(enhancer: FaceEnhancer, frames: list[Frame]):
     outside = change.copy()
     outside[max(0, y - h) : y + 2 * h, max(0, x - w) : x + 2 * w] = 0
     assert outside.max() == 0
+
+
+@pytest.mark.parametrize(("scale", "mean", "most"), [(4, 0.05, 1), (2, 0.5, 12), (1, 0.5, 12)])
+def test_plain_upsampling_in_place_of_the_network_gives_the_plain_frame(
+    enhancer: FaceEnhancer,
+    frames: list[Frame],
+    monkeypatch: pytest.MonkeyPatch,
+    scale: int,
+    mean: float,
+    most: int,
+):
+    """At 4 exactly but for rounding; below, the shrinking of the 4x picture is not a no-op."""
+
+    def plain(lr: torch.Tensor, _maps: torch.Tensor) -> torch.Tensor:
+        return resize(lr, 4 * lr.shape[-2], 4 * lr.shape[-1])
+
+    def as_it_is(sr: torch.Tensor, *_: object) -> torch.Tensor:
+        return sr
+
+    monkeypatch.setattr(enhancer.engine, "_forward", plain)
+    monkeypatch.setattr("cagface_core.engine.consistent", as_it_is)
+    monkeypatch.setattr(enhancer, "config", replace(enhancer.config, scale=scale))
+    monkeypatch.setattr(enhancer, "max_crop_px", 0)
+    result = enhancer.enhance(frames[0], enhancer.new_state())
+    assert result.outcomes == (Outcome.ENHANCED,)
+    difference = np.abs(result.rgb.astype(int) - upscale_frame(frames[0].rgb, scale))
+    assert difference.mean() <= mean
+    assert difference.max() <= most
 
 
 def test_colours_do_not_drift(enhancer: FaceEnhancer, frames: list[Frame]):
