@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cagface_core import checkpoint
 from cagface_core.attention import component_maps, make_block, resize_maps
-from cagface_core.errors import DeviceError
+from cagface_core.errors import DeviceError, WeightsError
 from cagface_core.fold import fold, place
 from cagface_core.paste import (
     consistent,
@@ -48,7 +48,13 @@ class Engine:
         )
         self.network = place(fold(model), self.device)
         self.parser = place(parser, self.device)
-        self.sigma_px = _CONSISTENCY_SIGMA_PX[self.facts.facts["protocol"]]
+        protocol = self.facts.facts.get("protocol")
+        if protocol not in _CONSISTENCY_SIGMA_PX:
+            raise WeightsError(
+                f"{sr_weights} was trained for {protocol!r}; expected "
+                f"{' or '.join(_CONSISTENCY_SIGMA_PX)}: train it with 'cagface train sr'"
+            )
+        self.sigma_px = _CONSISTENCY_SIGMA_PX[protocol]
 
     @property
     def description(self) -> str:
@@ -108,8 +114,8 @@ class Engine:
 
     def _forward(self, lr: Tensor, maps: Tensor) -> Tensor:
         """Run CAGFace on (N, 3, H, W) crops and (N, 3, H, W) heatmaps."""
-        block = make_block(lr, maps).to(memory_format=torch.channels_last)
-        return self.network(block)
+        block = make_block(lr, maps)[:, : self.network.config.in_channels]
+        return self.network(block.to(memory_format=torch.channels_last))
 
     def _signed(self, pictures: list[Image]) -> Tensor:
         """Bring (H, W, 3) uint8 pictures to (N, 3, H, W) float in [-1, 1] on the device."""

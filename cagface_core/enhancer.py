@@ -180,8 +180,7 @@ class FaceEnhancer:
         """Run the network on all faces, those of one size in one batch, and guard its output."""
         residuals: list[NDArray[np.float32] | None] = [None] * len(pictures)
         outcomes = [Outcome.FAILED] * len(pictures)
-        for side in {picture.shape[0] for picture in pictures}:
-            chosen = [i for i, picture in enumerate(pictures) if picture.shape[0] == side]
+        for chosen in batches([picture.shape[0] for picture in pictures]):
             try:
                 batch = self.engine.residual(
                     [pictures[i] for i in chosen],
@@ -189,8 +188,9 @@ class FaceEnhancer:
                     self.config.scale,
                     self.max_crop_px,
                 )
-            except RuntimeError:
-                log.exception("the network failed on %d crops of %d px", len(chosen), side)
+            except RuntimeError as error:
+                side = pictures[chosen[0]].shape[0]
+                log.warning("the network failed on %d crops of %d px: %s", len(chosen), side, error)
                 continue
             for i, residual in zip(chosen, batch, strict=True):
                 sane = bool(np.isfinite(residual).all())
@@ -217,6 +217,12 @@ class FaceEnhancer:
 def largest(faces: Sequence[Face], count: int) -> list[Face]:
     """The ``count`` largest faces, largest first."""
     return sorted(faces, key=lambda face: face.w * face.h, reverse=True)[:count]
+
+
+def batches(sides: Sequence[int], most: int = 8) -> list[list[int]]:
+    """Group the indices of crops by side, at most ``most`` together."""
+    groups = [[i for i, side in enumerate(sides) if side == s] for s in sorted(set(sides))]
+    return [group[k : k + most] for group in groups for k in range(0, len(group), most)]
 
 
 class _Clock:

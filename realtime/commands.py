@@ -25,7 +25,7 @@ def add_video_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``cagface video``."""
     parser.add_argument("source", type=Path, metavar="IN", help="the video to enhance")
     parser.add_argument("output", type=Path, metavar="OUT", help=".mp4, .mov, .mkv or .webm")
-    add_enhancer_arguments(parser, weights="webcam", scale=2)
+    add_enhancer_arguments(parser, weights="webcam", scale=2, max_faces=64)
     group = parser.add_argument_group("output")
     group.add_argument("--codec", help="encoder (default: libx264; libvpx-vp9 for .webm)")
     group.add_argument("--crf", type=int, help="quality: lower is better and larger")
@@ -73,7 +73,7 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``cagface image``."""
     parser.add_argument("source", type=Path, metavar="IN", help="a picture, or a folder of them")
     parser.add_argument("output", type=Path, metavar="OUT", help="a picture, or a folder")
-    add_enhancer_arguments(parser, weights="clean", scale=4)
+    add_enhancer_arguments(parser, weights="clean", scale=4, max_faces=1000)
     parser.add_argument(
         "--aligned",
         action="store_true",
@@ -132,7 +132,7 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=float, help="rate asked of the camera, in Hz")
     parser.add_argument("--loop", action="store_true", help="start a file again when it ends")
     parser.add_argument("--seconds", type=float, help="end after this time")
-    add_enhancer_arguments(parser, weights="webcam", scale=2)
+    add_enhancer_arguments(parser, weights="webcam", scale=2, max_faces=8)
     group = parser.add_argument_group("output")
     group.add_argument("--preview", action="store_true", help="show a window; q or Esc ends")
     group.add_argument("--virtual-camera", metavar="NAME", help="which virtual camera to use")

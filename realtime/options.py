@@ -59,7 +59,9 @@ def load_enhancer(options: EnhancerOptions) -> PictureEnhancer[Any]:
     )
 
 
-def add_enhancer_arguments(parser: argparse.ArgumentParser, *, weights: str, scale: int) -> None:
+def add_enhancer_arguments(
+    parser: argparse.ArgumentParser, *, weights: str, scale: int, max_faces: int
+) -> None:
     """Add --preset, --weights, --scale, --strength, --max-faces and --device."""
     group = parser.add_argument_group("enhancement")
     group.add_argument("--preset", default="nano", help="size of the network (default: nano)")
@@ -86,9 +88,9 @@ def add_enhancer_arguments(parser: argparse.ArgumentParser, *, weights: str, sca
     group.add_argument(
         "--max-faces",
         type=_positive,
-        default=8,
+        default=max_faces,
         metavar="N",
-        help="enhance at most the N largest faces (default: 8)",
+        help=f"enhance at most the N largest faces (default: {max_faces})",
     )
     group.add_argument(
         "--max-crop-px",

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from cagface_core import checkpoint
+from cagface_core.cagface import CAGFace, CAGFaceConfig
 from cagface_core.engine import Engine, find_device
-from cagface_core.errors import DeviceError
+from cagface_core.errors import DeviceError, WeightsError
 from cagface_core.evaluate.metrics import psnr
 from cagface_core.train.photos import downsample4
 from cagface_core.types import Image
@@ -78,6 +79,17 @@ def test_tiles_and_whole_agree_on_a_large_face(engine: Engine, face: Image):
         np.clip(tiled[:160, :160] + 128, 0, 255).astype(np.uint8),
         np.clip(inner[:160, :160] + 128, 0, 255).astype(np.uint8),
     ) > 40  # fmt: skip
+
+
+def test_a_network_without_attention_and_one_of_unknown_protocol(tmp_path: Path, face: Image):
+    config = CAGFaceConfig(12, 1, in_channels=3)
+    model = CAGFace(config).state_dict()
+    checkpoint.save(tmp_path / "plain.safetensors", "sr", config, model, {"protocol": "clean"})
+    engine = Engine(tmp_path / "plain.safetensors", "cpu")
+    assert engine.upscale(face).shape == (384, 384, 3)
+    checkpoint.save(tmp_path / "odd.safetensors", "sr", config, model, {})
+    with pytest.raises(WeightsError, match="was trained for None; expected clean or webcam"):
+        Engine(tmp_path / "odd.safetensors", "cpu")
 
 
 def test_unknown_devices_are_refused():

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome
+from cagface_core.enhancer import batches
 from cagface_core.errors import ConfigError, DeviceError
 from cagface_core.paste import resize, upscale_frame
 
@@ -143,6 +144,14 @@ def test_aligned_pictures_of_any_size_come_out_four_times_as_large(enhancer: Fac
     for height, width in ((8, 8), (33, 64), (20, 290)):
         picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         assert enhancer.enhance_aligned(picture).shape == (4 * height, 4 * width, 3)
+
+
+def test_faces_are_batched_by_size_and_never_too_many():
+    sides = [64] * 10 + [96, 64, 96]
+    groups = batches(sides, most=8)
+    assert sorted(i for group in groups for i in group) == list(range(13))
+    assert [len(group) for group in groups] == [8, 3, 2]
+    assert all(len({sides[i] for i in group}) == 1 for group in groups)
 
 
 def test_wrong_settings_are_one_clear_line():
