@@ -117,7 +117,8 @@ def run(plan: SRTraining) -> Path:
     assert isinstance(final, CAGFace)
     path = plan.out / "weights.safetensors"
     facts = {
-        "protocol": plan.protocol, "licence": "Apache-2.0", "steps": [plan.steps1, plan.steps2],
+        "protocol": plan.protocol, "licence": "Apache-2.0",
+        "steps": [0 if plan.init else plan.steps1, plan.steps2],
         "batch": plan.batch, "patch_px": plan.patch_px, "seed": plan.seed, "scale": 4,
         "attention": "masks" if plan.parser is None else checkpoint.load(plan.parser).sha256,
         "photos": len(pool.items), "init": plan.init.name if plan.init else None,
