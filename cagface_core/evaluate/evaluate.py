@@ -77,7 +77,10 @@ def evaluate(data: Path, split: str, out: Path, names: list[str], device: str) -
         methods[name] = Engine(path, device).upscale
     photos = read_photos(data, split)
     report: dict[str, object] = {"split": split}
-    table = Table(title=f"PSNR (RGB, dB), SSIM (luminance), drift (levels), split {split!r}")
+    table = Table(
+        title=f"PSNR (RGB, dB), SSIM (luminance), drift (levels), split {split!r}",
+        caption="\n".join(f"{protocol.name}: {protocol.text}" for protocol in PROTOCOLS),
+    )
     for column in ("protocol", "n", "method", "PSNR", "gain", "SSIM", "drift"):
         table.add_column(column, justify="left" if column in ("protocol", "method") else "right")
     sheet: list[Image] = []
@@ -101,7 +104,7 @@ def evaluate(data: Path, split: str, out: Path, names: list[str], device: str) -
         for name, mean in means.items():
             gain = mean["psnr"] - means["bicubic"]["psnr"]
             figures = (f"{mean['psnr']:.2f}", f"{gain:+.2f}", f"{mean['ssim']:.4f}")
-            table.add_row(protocol.text, str(len(chosen)), name, *figures, f"{mean['drift']:.2f}")
+            table.add_row(protocol.name, str(len(chosen)), name, *figures, f"{mean['drift']:.2f}")
     _write(out, report, sheet)
     return table
 
