@@ -5,9 +5,13 @@ import cv2
 import numpy as np
 import pytest
 
+from cagface_core import checkpoint
+from cagface_core.engine import Engine
 from cagface_core.errors import ConfigError
 from cagface_core.evaluate.evaluate import bicubic, evaluate
 from cagface_core.evaluate.metrics import psnr, ssim
+from cagface_core.train.degrade import degrade
+from cagface_core.train.photos import downsample4, load_square, read_photos
 from tests.core.photo_set import write_photo_set
 
 
@@ -40,8 +44,6 @@ def test_the_report_has_every_protocol_and_method(tmp_path: Path):
 
 
 def test_the_bicubic_row_is_measured_on_the_very_inputs(tmp_path: Path):
-    from cagface_core.train.photos import downsample4, load_square, read_photos
-
     data = write_photo_set(tmp_path / "data")
     evaluate(data, "val", tmp_path / "out", [], "cpu")
     report = json.loads((tmp_path / "out" / "eval.json").read_text())
@@ -56,3 +58,19 @@ def test_unknown_weights_are_named(tmp_path: Path):
     data = write_photo_set(tmp_path / "data")
     with pytest.raises(ConfigError, match="unknown weights 'fine'"):
         evaluate(data, "val", tmp_path / "out", ["fine"], "cpu")
+
+
+@pytest.mark.parametrize(
+    ("weights", "degraded", "least_db"), [("clean", False, 2.8), ("webcam", True, 0.8)]
+)
+def test_the_shipped_weights_beat_bicubic_on_what_they_were_made_for(
+    shared_data: Path, weights: str, degraded: bool, least_db: float
+):
+    engine = Engine(checkpoint.find_sr("nano", weights), "cpu")
+    gains = []
+    for index, photo in enumerate(read_photos(shared_data, "val")[::12]):
+        hr = load_square(photo, 256)
+        lr = degrade(hr, np.random.default_rng([2024, index])) if degraded else downsample4(hr)
+        gains.append(psnr(engine.upscale(lr), hr) - psnr(bicubic(lr), hr))
+    assert len(gains) == 15
+    assert np.mean(gains) > least_db
