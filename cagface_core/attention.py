@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cagface_core.bisenet import COMPONENTS, INPUT_PX
@@ -18,6 +20,12 @@ POOLING_SIGMA = 1.0
 
 LUMA = (0.299, 0.587, 0.114)
 """BT.601 weights of red, green, blue in the gamma-encoded luminance."""
+
+
+def to_signed(pictures: Sequence[NDArray[np.uint8]], device: str | torch.device = "cpu") -> Tensor:
+    """Stack (H, W, C) uint8 pictures of one size to (N, C, H, W) float32 in [-1, 1]."""
+    batch = torch.from_numpy(np.stack(pictures)).to(device)
+    return batch.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def gaussian_pool(maps: Tensor) -> Tensor:

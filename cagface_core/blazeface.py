@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -40,7 +41,28 @@ _SHORT_GROW = 1.09
 _SHORT_UP = 0.05
 
 
-class BlazeFaceDetector:
+class Closing(ABC):
+    """Something with ``close()``, for ``with`` blocks."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what it holds; closing twice is fine."""
+
+    def __enter__(self) -> Self:
+        """Give itself, to be closed at the end of the ``with`` block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+class BlazeFaceDetector(Closing):
     """One BlazeFace model on MediaPipe Tasks. Not thread-safe: one thread at a time."""
 
     def __init__(
@@ -117,19 +139,6 @@ class BlazeFaceDetector:
             with native_stderr_to_log(log):
                 self._close()
             self._task = None
-
-    def __enter__(self) -> Self:
-        """Give itself, to be closed at the end of the ``with`` block."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _run(self, rgb: Image) -> list[Any]:
         if self._task is None:

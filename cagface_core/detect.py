@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cagface_core.blazeface import BlazeFaceDetector, Range, check_score, checked_picture, clipped
+from cagface_core.blazeface import (
+    BlazeFaceDetector,
+    Closing,
+    Range,
+    check_score,
+    checked_picture,
+    clipped,
+)
 from cagface_core.errors import ConfigError
 from cagface_core.types import Detection, Face, Image
 
@@ -59,7 +65,7 @@ def open_detector(mode: Literal["live", "file"]) -> LiveDetector | TiledDetector
     raise ConfigError(f"unknown detector mode {mode!r}: expected 'live' or 'file'")
 
 
-class _BothRanges:
+class _BothRanges(Closing):
     """Both models, and how a closer look at a face confirms or follows it."""
 
     def __init__(self, min_score: float = 0.5) -> None:
@@ -77,19 +83,6 @@ class _BothRanges:
         """Free both models; closing twice is fine."""
         self._full.close()
         self._short.close()
-
-    def __enter__(self) -> Self:
-        """Give itself, to be closed at the end of the ``with`` block."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _glance(self, rgb: Image) -> list[Detection]:
         """Faces that one look at the whole frame suggests."""

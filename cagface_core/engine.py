@@ -10,14 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cagface_core import checkpoint
-from cagface_core.attention import component_maps, make_block, resize_maps
+from cagface_core.attention import component_maps, make_block, resize_maps, to_signed
 from cagface_core.errors import DeviceError, WeightsError
 from cagface_core.fold import fold, place
-from cagface_core.paste import (
-    consistent,
-    resize,
-    upscale_frame,
-)
+from cagface_core.paste import consistent, resize, upscale_frame
 from cagface_core.tiles import tiled
 from cagface_core.types import Image
 
@@ -75,7 +71,9 @@ class Engine:
         Returns:
             For each, heatmaps (1, 3, MAP_PX, MAP_PX) in [0, 1], on the engine's device.
         """
-        return [component_maps(self.parser, self._signed([picture])) for picture in pictures]
+        return [
+            component_maps(self.parser, to_signed([picture], self.device)) for picture in pictures
+        ]
 
     @torch.inference_mode()
     def residual(
@@ -93,7 +91,7 @@ class Engine:
         Returns:
             (N, scale*H, scale*W, 3) float32 in levels of 0..255, consistent with the input.
         """
-        lr = self._signed(pictures)
+        lr = to_signed(pictures, self.device)
         seen = lr
         if 0 < limit_px < max(lr.shape[-2:]):
             seen = resize(lr, limit_px, limit_px)
@@ -116,11 +114,6 @@ class Engine:
         """Run CAGFace on (N, 3, H, W) crops and (N, 3, H, W) heatmaps."""
         block = make_block(lr, maps)[:, : self.network.config.in_channels]
         return self.network(block.to(memory_format=torch.channels_last))
-
-    def _signed(self, pictures: list[Image]) -> Tensor:
-        """Bring (H, W, 3) uint8 pictures to (N, 3, H, W) float in [-1, 1] on the device."""
-        batch = torch.from_numpy(np.stack(pictures)).to(self.device)
-        return batch.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def find_device(name: str) -> torch.device:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cagface_core import ConfigError
-from realtime.options import Context, add_enhancer_arguments, enhancer_options
+from realtime.options import Context, add_enhancer_arguments, enhancer_config
 
 if TYPE_CHECKING:
     from realtime.run import Started
@@ -41,7 +41,7 @@ def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
     from realtime.run import VideoJob, Watcher, run_video
     from realtime.video_out import EncodeOptions
 
-    options = enhancer_options(arguments, "file")
+    options = enhancer_config(arguments, "file")
     job = VideoJob(
         source=arguments.source,
         output=arguments.output,
@@ -91,7 +91,7 @@ def run_image_command(arguments: argparse.Namespace, context: Context) -> int:
 
     if arguments.aligned and arguments.scale not in (None, 4):
         raise ConfigError(f"--aligned always enlarges by 4, not by {arguments.scale}")
-    options = enhancer_options(arguments, "image")
+    options = enhancer_config(arguments, "image")
     job = ImageJob(
         source=arguments.source,
         output=arguments.output,
@@ -154,7 +154,7 @@ def run_live_command(arguments: argparse.Namespace, context: Context) -> int:
 
     if arguments.virtual_camera and arguments.no_virtual_camera:
         raise ConfigError("--virtual-camera and --no-virtual-camera contradict each other")
-    options = enhancer_options(arguments, "live")
+    options = enhancer_config(arguments, "live")
     width, height = arguments.size or (None, None)
     job = LiveJob(
         source=arguments.webcam,

@@ -9,27 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rich.console import Console
 
+from cagface_core import EnhancerConfig
+
 if TYPE_CHECKING:
     from realtime.run_images import PictureEnhancer
 
 Mode = Literal["live", "file", "image"]
 
 
-@dataclass(frozen=True, slots=True)
-class EnhancerOptions:
-    """The command line's words for an enhancer; `load_enhancer` turns them into one."""
-
-    mode: Mode
-    preset: str
-    weights: str
-    scale: int
-    strength: float
-    max_faces: int
-    max_crop_px: int | None
-    device: str
-
-
-MakeEnhancer: TypeAlias = "Callable[[EnhancerOptions], PictureEnhancer[Any]]"
+MakeEnhancer: TypeAlias = "Callable[[EnhancerConfig], PictureEnhancer[Any]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +29,17 @@ class Context:
     make_enhancer: MakeEnhancer
 
 
-def load_enhancer(options: EnhancerOptions) -> PictureEnhancer[Any]:
+def load_enhancer(config: EnhancerConfig) -> PictureEnhancer[Any]:
     """Load the network. Raises `WeightsError`, `ConfigError` or `DeviceError`."""
-    from cagface_core import EnhancerConfig, FaceEnhancer
+    from cagface_core import FaceEnhancer
 
-    return FaceEnhancer(
-        EnhancerConfig(
-            preset=options.preset,
-            weights=options.weights,
-            scale=options.scale,
-            strength=options.strength,
-            mode=options.mode,
-            max_faces=options.max_faces,
-            max_crop_px=options.max_crop_px,
-            device=options.device,
-        )
-    )
+    return FaceEnhancer(config)
 
 
 def add_enhancer_arguments(
     parser: argparse.ArgumentParser, *, weights: str, scale: int, max_faces: int
 ) -> None:
-    """Add --preset, --weights, --scale, --strength, --max-faces and --device."""
+    """Add --preset, --weights, --scale, --strength, --max-faces, --max-crop-px and --device."""
     group = parser.add_argument_group("enhancement")
     group.add_argument("--preset", default="nano", help="size of the network (default: nano)")
     group.add_argument(
@@ -103,9 +80,9 @@ def add_enhancer_arguments(
     parser.set_defaults(default_scale=scale)
 
 
-def enhancer_options(arguments: argparse.Namespace, mode: Mode) -> EnhancerOptions:
-    """Read what `add_enhancer_arguments` added."""
-    return EnhancerOptions(
+def enhancer_config(arguments: argparse.Namespace, mode: Mode) -> EnhancerConfig:
+    """Read what `add_enhancer_arguments` added. Raises `ConfigError` for a value out of range."""
+    return EnhancerConfig(
         mode=mode,
         preset=arguments.preset,
         weights=arguments.weights,

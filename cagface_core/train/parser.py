@@ -19,6 +19,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from cagface_core import checkpoint
+from cagface_core.attention import to_signed
 from cagface_core.bisenet import CLASSES, INPUT_PX, BiSeNet, BiSeNetConfig
 from cagface_core.fold import place
 from cagface_core.train.degrade import jpeg
@@ -107,9 +108,8 @@ class _Pool:
         rng = np.random.default_rng([self.plan.seed, step])
         chosen = rng.choice(len(self.pictures), self.plan.batch, p=self.odds)
         pairs = [_vary(self.pictures[int(i)], self.labels[int(i)], rng) for i in chosen]
-        pictures = torch.from_numpy(np.stack([p for p, _ in pairs])).to(self.plan.device)
         labels = torch.from_numpy(np.stack([m for _, m in pairs])).to(self.plan.device)
-        return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1, labels.long()
+        return to_signed([p for p, _ in pairs], self.plan.device), labels.long()
 
     @torch.no_grad()
     def iou(self, model: nn.Module) -> list[float]:
@@ -117,8 +117,8 @@ class _Pool:
         both, either = np.zeros(len(CLASSES)), np.zeros(len(CLASSES))
         for index, (picture, labels) in enumerate(zip(self.pictures, self.labels, strict=True)):
             picture, labels = _vary(picture, labels, np.random.default_rng([99, index]))
-            signed = torch.tensor(picture, device=self.plan.device).permute(2, 0, 1)[None].float()
-            logits = F.interpolate(model(signed / 127.5 - 1), size=labels.shape, mode="bilinear")
+            logits = model(to_signed([picture], self.plan.device))
+            logits = F.interpolate(logits, size=labels.shape, mode="bilinear")
             found = logits[0].argmax(0).cpu().numpy()
             valid = labels != IGNORE
             for k in range(len(CLASSES)):

@@ -14,7 +14,14 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from cagface_core import checkpoint
-from cagface_core.attention import MAP_PX, component_maps, gaussian_pool, make_block, resize_maps
+from cagface_core.attention import (
+    MAP_PX,
+    component_maps,
+    gaussian_pool,
+    make_block,
+    resize_maps,
+    to_signed,
+)
 from cagface_core.bisenet import COMPONENTS
 from cagface_core.cagface import CAGFace, huber_loss
 from cagface_core.errors import ConfigError
@@ -166,29 +173,27 @@ class Pool:
             hrs.append(_augment(item.hr[4 * y : 4 * (y + p), 4 * x : 4 * (x + p)], turn))
             lrs.append(_augment(lr[y : y + p, x : x + p], turn))
             maps.append(_augment(m[:, y : y + p, x : x + p].transpose(1, 2, 0), turn))
-        block = make_block(self._signed(lrs), self._signed(maps) * 0.5 + 0.5)
-        return block, self._signed(hrs)
+        device = self.plan.device
+        block = make_block(to_signed(lrs, device), to_signed(maps, device) * 0.5 + 0.5)
+        return block, to_signed(hrs, device)
 
     @torch.no_grad()
     def gain(self, model: nn.Module, stages: int) -> float:
         """Mean PSNR gain over bicubic in dB on the smallest size, at 2x after stage 1, else 4x."""
         assert isinstance(model, CAGFace)
         gains: list[float] = []
-        run = place(fold(model), self.plan.device) if stages == 2 else None
+        device = self.plan.device
+        run = place(fold(model), device) if stages == 2 else None
         for item, *_ in self.items:
-            lr = self._signed([item.lr[0]])
-            block = make_block(lr, self._signed([item.maps[0].transpose(1, 2, 0)]) * 0.5 + 0.5)
+            lr = to_signed([item.lr[0]], device)
+            maps = to_signed([item.maps[0].transpose(1, 2, 0)], device) * 0.5 + 0.5
+            block = make_block(lr, maps)
             out = run(block) if run else model.stage1(block)[1]
             size = out.shape[-1]
-            hr = item.hr if stages == 2 else to_image(halve(self._signed([item.hr])))
+            hr = item.hr if stages == 2 else to_image(halve(to_signed([item.hr], device)))
             plain = F.interpolate(lr, size=(size, size), mode="bicubic", align_corners=False)
             gains.append(psnr(to_image(out), hr) - psnr(to_image(plain), hr))
         return float(np.mean(gains))
-
-    def _signed(self, pictures: list[Image]) -> Tensor:
-        """Stack (H, W, C) uint8 pictures to (N, C, H, W) float in [-1, 1] on the device."""
-        batch = torch.from_numpy(np.stack(pictures)).to(self.plan.device)
-        return batch.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def halve(hr: Tensor) -> Tensor:
@@ -226,11 +231,9 @@ def _item(
     maps: list[NDArray[np.uint8]] = []
     with torch.inference_mode():
         for picture in lr:
-            signed = torch.tensor(picture, device=plan.device).permute(2, 0, 1)[None].float()
+            signed = to_signed([picture], plan.device)
             maps.append(
-                _quantise(
-                    resize_maps(component_maps(parser, signed / 127.5 - 1), side // 4, side // 4)
-                )
+                _quantise(resize_maps(component_maps(parser, signed), side // 4, side // 4))
             )
     return Item(hr, lr, tuple(maps))
 
