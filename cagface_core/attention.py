@@ -68,18 +68,24 @@ def resize_maps(maps: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
 
 
-def make_block(lr: Tensor, maps: Tensor) -> Tensor:
+def make_block(lr: Tensor, maps: Tensor, attention: str = "paper") -> Tensor:
     """Stack a crop with its three attention maps, the stem's input (sections 3.1 and 3.2).
 
-    Each attention map is the crop's luminance in [0, 1] times a heatmap, then normalised.
+    The paper's attention map is the crop's luminance in [0, 1] times a heatmap, then normalised.
 
     Args:
         lr: (N, 3, H, W) float RGB in [-1, 1].
         maps: (N, 3, H, W) float heatmaps of hair, skin, parts in [0, 1].
+        attention: one of :data:`cagface_core.cagface.ATTENTION`; ``none`` leaves the maps out,
+            and all but ``paper`` take the heatmaps as they are.
 
     Returns:
-        (N, 6, H, W) float in [-1, 1].
+        (N, 6, H, W), or (N, 3, H, W) without attention, float in [-1, 1].
     """
+    if attention == "none":
+        return lr
+    if attention != "paper":
+        return torch.cat([lr, maps * 2 - 1], dim=1)
     weights = torch.tensor(LUMA, dtype=lr.dtype, device=lr.device)[:, None, None]
     luminance = ((lr + 1) / 2 * weights).sum(dim=1, keepdim=True)
     return torch.cat([lr, luminance * maps * 2 - 1], dim=1)

@@ -1,4 +1,4 @@
-"""The component network, BiSeNet: a face picture in, class logits at an eighth of its size out.
+"""The component network, BiSeNet: a face picture in, class logits at a quarter of its size out.
 
 Yu et al.: *BiSeNet: Bilateral Segmentation Network for Real-time Semantic Segmentation* (ECCV
 2018), with its Xception39 context path; the CAGFace paper's component network (section 3.1).
@@ -175,8 +175,12 @@ class BiSeNet(nn.Module):
         self.merge32 = _conv(context, context)
         self.merge16 = _conv(context, context)
         self.fusion = FeatureFusion(wide(64) + context, wide(128))
+        # The paper's head ends at an eighth and is enlarged; an eye of a small face is two or
+        # three such pixels wide, so ours says each of the four quarters of a pixel by itself.
         self.head = nn.Sequential(
-            _conv(wide(128), wide(64)), nn.Conv2d(wide(64), config.classes, 1)
+            _conv(wide(128), wide(64)),
+            nn.Conv2d(wide(64), 4 * config.classes, 1),
+            nn.PixelShuffle(2),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -186,10 +190,22 @@ class BiSeNet(nn.Module):
             x: (N, 3, H, W) RGB float in [-1, 1]; H and W multiples of 32.
 
         Returns:
-            (N, classes, H/8, W/8) logits.
+            (N, classes, H/4, W/4) logits.
+        """
+        return self.head(self.features(x)[0])
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute what the head reads, and what the context path gives at 1/16 and 1/32.
+
+        Args:
+            x: as in :meth:`forward`.
+
+        Returns:
+            (N, 128*width, H/8, W/8) fused features; then the context features of 1/16 and 1/32,
+            each enlarged twice, which the auxiliary losses of training look at.
         """
         x16, x32 = self.context_path(x)
         y32 = self.refine32(x32) + self.tail(x32)
         y32 = self.merge32(F.interpolate(y32, scale_factor=2.0))
         y16 = self.merge16(F.interpolate(self.refine16(x16) + y32, scale_factor=2.0))
-        return self.head(self.fusion(self.spatial_path(x), y16))
+        return self.fusion(self.spatial_path(x), y16), y16, y32

@@ -17,23 +17,38 @@ CONTEXT_PX = 2
 """Low-resolution pixels of context each linear chain (stem 2, both upsamplers) reads per side."""
 
 
+ATTENTION = ("none", "paper", "maps", "twice", "gate")
+"""How component attention enters the network.
+
+``paper``: luminance times each heatmap, three more channels for stem 1 (sections 3.1 and 3.2).
+``none``: RGB alone. The others give the heatmaps themselves, which also tell the components
+apart where the picture is dark: ``maps`` to stem 1, ``twice`` to stem 2 as well, and ``gate``
+to stem 1 and to a 1x1 convolution a stage whose output scales the stem's features.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class CAGFaceConfig:
     """Size of the network: ``features`` (F) channels and ``units`` (L) residual units a stage.
 
-    ``in_channels`` is 6 (RGB and three attention maps, section 3.1), or 3 without attention.
+    ``attention`` is one of :data:`ATTENTION`.
     """
 
     features: int = 256
     units: int = 16
-    in_channels: int = 6
+    attention: str = "paper"
 
     def __post_init__(self) -> None:
         """Refuse sizes that no network can have, with ``ValueError``."""
-        if self.features < 12 or self.units < 1 or self.in_channels not in (3, 6):
+        if self.features < 12 or self.units < 1 or self.attention not in ATTENTION:
             raise ValueError(
-                f"need features >= 12, units >= 1, in_channels 3 or 6; got {self}"
+                f"need features >= 12, units >= 1, attention in {ATTENTION}; got {self}"
             )  # 12: stem 2 must be able to carry the twelve channels of sr2
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the block: RGB, and three of attention."""
+        return 3 if self.attention == "none" else 6
 
 
 class ResidualUnit(nn.Module):
@@ -95,6 +110,34 @@ def pad_context(x: Tensor) -> Tensor:
     return F.pad(x, (CONTEXT_PX, CONTEXT_PX, CONTEXT_PX, CONTEXT_PX), mode="replicate")
 
 
+def make_gates(config: CAGFaceConfig) -> tuple[nn.Conv2d | None, nn.Conv2d | None]:
+    """Make the two gates of attention ``gate``, which start as identity; None for the others."""
+    if config.attention != "gate":
+        return None, None
+    gates = nn.Conv2d(3, config.features, 1), nn.Conv2d(3, config.features, 1)
+    for gate in gates:
+        for parameter in gate.parameters():
+            nn.init.zeros_(parameter)
+    return gates
+
+
+def gated(gate: nn.Module | None, features: Tensor, block: Tensor) -> Tensor:
+    """Scale (N, F, H, W) features by what the gate makes of the block's maps."""
+    return features if gate is None else features * (1 + gate(block[:, 3:]))
+
+
+def stem2_channels(config: CAGFaceConfig) -> int:
+    """Count the channels stem 2 reads: ``sr2``'s twelve, and the maps again for ``twice``."""
+    return 15 if config.attention == "twice" else 12
+
+
+def stem2_input(config: CAGFaceConfig, sr2_channels: Tensor, block: Tensor) -> Tensor:
+    """Make stem 2's input (N, 12 or 15, H, W) of ``sr2`` after space-to-depth and the block."""
+    if config.attention != "twice":
+        return sr2_channels
+    return torch.cat([sr2_channels, block[:, 3:]], dim=1)
+
+
 class CAGFace(nn.Module):
     """The whole network as trained (unfolded); run it through :func:`cagface_core.fold.fold`."""
 
@@ -103,6 +146,7 @@ class CAGFace(nn.Module):
         super().__init__()
         self.config = config
         f, n = config.features, config.units
+        self.gate1, self.gate2 = make_gates(config)
         self.stem1 = nn.Conv2d(config.in_channels, f, 3, padding=1)
         self.backbone1 = Backbone(f, n)
         self.upsampler1 = LinearChain(
@@ -110,7 +154,7 @@ class CAGFace(nn.Module):
             nn.PixelShuffle(2),
             nn.Conv2d(f, 3, 3),
         )
-        self.stem2 = LinearChain(nn.Conv2d(12, f, 3), nn.Conv2d(f, f, 3))
+        self.stem2 = LinearChain(nn.Conv2d(stem2_channels(config), f, 3), nn.Conv2d(f, f, 3))
         self.backbone2 = Backbone(f, n)
         self.upsampler2 = LinearChain(
             nn.Conv2d(2 * f, 8 * f, 3),
@@ -126,19 +170,21 @@ class CAGFace(nn.Module):
         """Super-resolve a block.
 
         Args:
-            block: (N, in_channels, H, W) float in [-1, 1]; see :mod:`cagface_core.attention`.
+            block: (N, config.in_channels, H, W) float in [-1, 1]; see
+                :func:`cagface_core.attention.make_block`.
 
         Returns:
             ``sr2`` (N, 3, 2H, 2W) and ``sr4`` (N, 3, 4H, 4W), RGB, about [-1, 1], not clamped.
         """
         features1, sr2 = self.stage1(block)
-        features2 = self.backbone2(self.stem2(F.pixel_unshuffle(sr2, 2)))
+        features2 = self.stem2(stem2_input(self.config, F.pixel_unshuffle(sr2, 2), block))
+        features2 = self.backbone2(gated(self.gate2, features2, block))
         sr4 = self.upsampler2(torch.cat([features2, features1], dim=1))
         return sr2, sr4
 
     def stage1(self, block: Tensor) -> tuple[Tensor, Tensor]:
         """Run the first stage alone: stem 1's features (N, F, H, W), and ``sr2``."""
-        features1 = self.stem1(block)
+        features1 = gated(self.gate1, self.stem1(block), block)
         return features1, self.upsampler1(self.backbone1(features1))
 
     def initialise_stage2(self) -> None:
@@ -180,18 +226,6 @@ def _carry(conv: nn.Module, routes: dict[int, int]) -> None:
         conv.weight[out_channel] = 0
         conv.weight[out_channel, in_channel, 1, 1] = 1
         conv.bias[out_channel] = 0
-
-
-def huber_loss(sr2: Tensor, sr4: Tensor, hr: Tensor, hr2: Tensor) -> Tensor:
-    """Huber losses (equation 1, delta = 1) on both outputs, summed.
-
-    Args:
-        sr2: stage 1's output, (N, 3, 2H, 2W).
-        sr4: stage 2's output, (N, 3, 4H, 4W).
-        hr: the target, (N, 3, 4H, 4W), [-1, 1].
-        hr2: the target at half its size, (N, 3, 2H, 2W), [-1, 1].
-    """
-    return F.huber_loss(sr2, hr2, delta=1.0) + F.huber_loss(sr4, hr, delta=1.0)
 
 
 def stage_parameters(model: CAGFace) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Weights on disk: safetensors with the facts in the header, loaded strictly.
 
-The header holds ``kind`` (``sr`` or ``parser``), ``config`` (the network's configuration as
-JSON), ``facts`` (protocol, data, licence, figures, as JSON) and ``sha256`` of the tensors.
+The header holds ``kind`` (``sr``, ``sr-folded``, ``parser`` or ``peer``), ``config`` (the network's
+configuration as JSON), ``facts`` (protocol, data, licence, figures, as JSON) and ``sha256`` of
+the tensors.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
@@ -21,13 +24,19 @@ from torch import Tensor
 from cagface_core.bisenet import BiSeNet, BiSeNetConfig
 from cagface_core.cagface import CAGFace, CAGFaceConfig
 from cagface_core.errors import ConfigError, OutputError, WeightsError
+from cagface_core.fold import FoldedCAGFace, fold
+from cagface_core.resnet18 import FaceParsing
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 
 PRESETS: dict[str, CAGFaceConfig] = {
+    "pico": CAGFaceConfig(features=16, units=4),
     "nano": CAGFaceConfig(features=32, units=8),
     "small": CAGFaceConfig(features=64, units=8),
-    "base": CAGFaceConfig(features=128, units=12),
+    "base": CAGFaceConfig(features=128, units=16),
     "paper": CAGFaceConfig(features=256, units=16),
 }
 """Sizes by name; which of them ship with weights, :func:`shipped` tells."""
@@ -45,15 +54,15 @@ class Checkpoint:
 
 
 def save(
-    path: Path, kind: str, config: CAGFaceConfig | BiSeNetConfig, model: Mapping[str, Tensor],
+    path: Path, kind: str, config: DataclassInstance, model: Mapping[str, Tensor],
     facts: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """Write a weights file whole or not at all.
 
     Args:
         path: the final name; its folder must exist.
-        kind: ``sr`` or ``parser``.
-        config: the network's configuration.
+        kind: ``sr``, ``sr-folded``, ``parser`` or ``peer``.
+        config: the network's configuration, a dataclass.
         model: its state.
         facts: anything JSON can hold: protocol, data, licence, figures.
 
@@ -74,6 +83,12 @@ def save(
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(f"cannot write the weights {path}: {error}") from error
+
+
+def save_folded(path: Path, model: CAGFace | FoldedCAGFace, facts: Mapping[str, Any]) -> None:
+    """Write a super-resolution network as it ships: folded, in half precision."""
+    tensors = {name: value.half() for name, value in fold(model).state_dict().items()}
+    save(path, "sr-folded", model.config, tensors, facts)
 
 
 def load(path: Path) -> Checkpoint:
@@ -109,20 +124,57 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(kind, config, facts, tensors, sha256)
 
 
-def load_sr(path: Path) -> tuple[CAGFace, Checkpoint]:
-    """Load a super-resolution network in evaluation mode; ``WeightsError`` if it does not fit."""
+def load_sr(path: Path) -> tuple[CAGFace | FoldedCAGFace, Checkpoint]:
+    """Load a super-resolution network as it was saved, in float32 and evaluation mode.
+
+    Raises:
+        WeightsError: the file is not readable, of another kind, or does not fit itself.
+    """
     checkpoint = load(path)
-    if checkpoint.kind != "sr":
+    networks = {"sr": CAGFace, "sr-folded": FoldedCAGFace}
+    if checkpoint.kind not in networks:
         raise WeightsError(f"{path} holds a {checkpoint.kind!r} network; expected 'sr' weights")
-    return _fill(path, lambda: CAGFace(CAGFaceConfig(**checkpoint.config)), checkpoint)
+    network = networks[checkpoint.kind]
+    return fill(path, lambda: network(CAGFaceConfig(**checkpoint.config)), checkpoint)
 
 
-def load_parser(path: Path) -> tuple[BiSeNet, Checkpoint]:
-    """Load a component network in evaluation mode; ``WeightsError`` if it does not fit."""
+def load_parser(path: Path) -> tuple[BiSeNet | FaceParsing, Checkpoint]:
+    """Load a component network in evaluation mode.
+
+    A ``.pth`` or ``.pt`` file is one of the 19-class face-parsing layout
+    (:mod:`cagface_core.resnet18`), any other one of ours.
+
+    Raises:
+        WeightsError: the file is not readable, of another kind, or does not fit.
+    """
+    if path.suffix in (".pth", ".pt"):
+        return _load_face_parsing(path)
     checkpoint = load(path)
     if checkpoint.kind != "parser":
         raise WeightsError(f"{path} holds a {checkpoint.kind!r} network; expected 'parser'")
-    return _fill(path, lambda: BiSeNet(BiSeNetConfig(**checkpoint.config)), checkpoint)
+    return fill(path, lambda: BiSeNet(BiSeNetConfig(**checkpoint.config)), checkpoint)
+
+
+def _load_face_parsing(path: Path) -> tuple[FaceParsing, Checkpoint]:
+    """Load a PyTorch file of the face-parsing layout: tensors only, no code of the file runs."""
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}; give a face-parsing checkpoint (.pth)")
+    layout = "the 19-class face-parsing layout on ResNet-18 (79999_iter.pth)"
+    try:
+        tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{path} is not a PyTorch file of tensors ({reason}); expected {layout}"
+        ) from error
+    model = FaceParsing()
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except (TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise WeightsError(f"{path} is not of {layout}: {reason}") from error
+    facts = {"layout": layout}
+    return model.eval(), Checkpoint("parser", {}, facts, tensors, _digest(tensors))
 
 
 def shipped() -> list[str]:
@@ -149,8 +201,8 @@ def find_sr(preset: str, weights: str) -> Path:
     return path
 
 
-def _fill(path: Path, build: Any, checkpoint: Checkpoint) -> Any:
-    """Build a network and load the tensors strictly."""
+def fill(path: Path, build: Any, checkpoint: Checkpoint) -> Any:
+    """Build a network and load the tensors strictly; ``WeightsError`` if they do not fit."""
     try:
         model = build()
         model.load_state_dict(checkpoint.tensors, strict=True)

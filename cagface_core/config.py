@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from cagface_core.errors import ConfigError
@@ -21,6 +22,8 @@ class EnhancerConfig:
     Attributes:
         preset: size of the network, see ``cagface_core.checkpoint.PRESETS``.
         weights: ``clean``, ``webcam``, or the path of a ``.safetensors`` file.
+        parser: the component network: a ``.safetensors`` file that ``cagface train parser`` wrote,
+            or a ``.pth`` file of the 19-class face-parsing layout; None is the shipped one.
         scale: output size over input size: 1, 2 or 4.
         strength: 0 shows the plain upscale, 1 the whole enhancement.
         mode: what kind of stream it serves.
@@ -34,6 +37,7 @@ class EnhancerConfig:
 
     preset: str = "nano"
     weights: str = "webcam"
+    parser: Path | None = None
     scale: int = 2
     strength: float = 1.0
     mode: Mode = "live"

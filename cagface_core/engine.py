@@ -26,12 +26,16 @@ _CONSISTENCY_SIGMA_PX = {"clean": 0.0, "webcam": 3.0}
 class Engine:
     """The component network and the folded CAGFace, ready to run."""
 
-    def __init__(self, sr_weights: Path, device: str = "auto") -> None:
+    def __init__(
+        self, sr_weights: Path, device: str = "auto", parser_weights: Path | None = None
+    ) -> None:
         """Load both networks.
 
         Args:
             sr_weights: a ``.safetensors`` file of kind ``sr``.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            parser_weights: a component network, ours or ``.pth`` of the face-parsing layout;
+                None is the shipped one.
 
         Raises:
             WeightsError: a file is missing, damaged or of another kind.
@@ -40,7 +44,7 @@ class Engine:
         self.device = find_device(device)
         model, self.facts = checkpoint.load_sr(sr_weights)
         parser, self.parser_facts = checkpoint.load_parser(
-            checkpoint.WEIGHTS_DIR / "parser.safetensors"
+            parser_weights or checkpoint.WEIGHTS_DIR / "parser.safetensors"
         )
         self.network = place(fold(model), self.device)
         self.parser = place(parser, self.device)
@@ -112,7 +116,7 @@ class Engine:
 
     def _forward(self, lr: Tensor, maps: Tensor) -> Tensor:
         """Run CAGFace on (N, 3, H, W) crops and (N, 3, H, W) heatmaps."""
-        block = make_block(lr, maps)[:, : self.network.config.in_channels]
+        block = make_block(lr, maps, self.network.config.attention)
         return self.network(block.to(memory_format=torch.channels_last))
 
 

@@ -74,7 +74,7 @@ class FaceEnhancer:
         """
         self.config = config or EnhancerConfig()
         weights = checkpoint.find_sr(self.config.preset, self.config.weights)
-        self.engine = Engine(weights, self.config.device)
+        self.engine = Engine(weights, self.config.device, self.config.parser)
         limit, on_cpu = self.config.max_crop_px, self.engine.device.type == "cpu"
         self.max_crop_px = _MAX_CROP_PX[self.config.mode, on_cpu] if limit is None else limit
         self.detector: Detector = open_detector("live" if self.config.mode == "live" else "file")

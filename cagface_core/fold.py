@@ -20,7 +20,11 @@ from cagface_core.cagface import (
     CAGFace,
     CAGFaceConfig,
     LinearChain,
+    gated,
+    make_gates,
     pad_context,
+    stem2_channels,
+    stem2_input,
 )
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -61,50 +65,63 @@ def fold_chain(chain: LinearChain) -> tuple[Tensor, Tensor]:
     return weight.contiguous(), F.pixel_unshuffle(constant, r).flatten()
 
 
-def collapsed_forward(model: CAGFace, block: Tensor, stages: int = 2) -> tuple[Tensor, Tensor]:
-    """Compute what ``model(block)`` does, folding on the way; for training, where it is cheaper.
+def collapsed_forward(
+    model: CAGFace | FoldedCAGFace, block: Tensor, stages: int = 2
+) -> tuple[Tensor, Tensor]:
+    """Compute both outputs, folding on the way; for training, where it is cheaper.
 
     Args:
-        model: the unfolded network; gradients reach all its parameters.
+        model: the network, unfolded or folded; gradients reach all its parameters.
         block: (N, in_channels, H, W), [-1, 1].
         stages: 1 stops after the first stage and returns ``sr2`` twice.
 
     Returns:
         ``sr2`` (N, 3, 2H, 2W) and ``sr4`` (N, 3, 4H, 4W).
     """
-    features1 = model.stem1(block)
+    if isinstance(model, FoldedCAGFace):
+        sr2_channels, sr4 = model.outputs(block)
+        return F.pixel_shuffle(sr2_channels, 2), sr4
+    features1 = gated(model.gate1, model.stem1(block), block)
     sr2_channels = F.conv2d(pad_context(model.backbone1(features1)), *fold_chain(model.upsampler1))
     sr2 = F.pixel_shuffle(sr2_channels, 2)
     if stages == 1:
         return sr2, sr2
-    features2 = model.backbone2(F.conv2d(pad_context(sr2_channels), *fold_chain(model.stem2)))
+    second = pad_context(stem2_input(model.config, sr2_channels, block))
+    features2 = F.conv2d(second, *fold_chain(model.stem2))
+    features2 = model.backbone2(gated(model.gate2, features2, block))
     features = torch.cat([features2, features1], dim=1)
     sr4 = F.conv2d(pad_context(features), *fold_chain(model.upsampler2))
     return sr2, F.pixel_shuffle(sr4, 4)
 
 
 class FoldedCAGFace(nn.Module):
-    """CAGFace as it runs: only ``sr4`` is computed; equal to the unfolded network."""
+    """CAGFace as it runs and ships: equal to the unfolded network, which it can also go on from."""
 
     def __init__(self, config: CAGFaceConfig) -> None:
         """Build the folded layers, with parameters to be filled by :func:`fold`."""
         super().__init__()
         self.config = config
         f = config.features
+        self.gate1, self.gate2 = make_gates(config)
         self.stem1 = nn.Conv2d(config.in_channels, f, 3, padding=1)
         self.backbone1 = Backbone(f, config.units)
         self.upsampler1 = nn.Conv2d(f, 12, KERNEL_PX)
-        self.stem2 = nn.Conv2d(12, f, KERNEL_PX)
+        self.stem2 = nn.Conv2d(stem2_channels(config), f, KERNEL_PX)
         self.backbone2 = Backbone(f, config.units)
         self.upsampler2 = nn.Conv2d(2 * f, 48, KERNEL_PX)
 
     def forward(self, block: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) in [-1, 1] to ``sr4`` (N, 3, 4H, 4W), about [-1, 1]."""
-        features1 = self.stem1(block)
+        return self.outputs(block)[1]
+
+    def outputs(self, block: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute ``sr2`` in its space-to-depth form, (N, 12, H, W), and ``sr4``."""
+        features1 = gated(self.gate1, self.stem1(block), block)
         sr2 = self.upsampler1(pad_context(self.backbone1(features1)))  # space-to-depth form
-        features2 = self.backbone2(self.stem2(pad_context(sr2)))
+        features2 = self.stem2(pad_context(stem2_input(self.config, sr2, block)))
+        features2 = self.backbone2(gated(self.gate2, features2, block))
         features = torch.cat([features2, features1], dim=1)
-        return F.pixel_shuffle(self.upsampler2(pad_context(features)), 4)
+        return sr2, F.pixel_shuffle(self.upsampler2(pad_context(features)), 4)
 
 
 def place(module: ModuleT, device: str | torch.device) -> ModuleT:
@@ -114,13 +131,15 @@ def place(module: ModuleT, device: str | torch.device) -> ModuleT:
 
 
 @torch.no_grad()
-def fold(model: CAGFace) -> FoldedCAGFace:
+def fold(model: CAGFace | FoldedCAGFace) -> FoldedCAGFace:
     """Fold a trained network; the result shares no memory with it and is in evaluation mode."""
+    if isinstance(model, FoldedCAGFace):
+        return copy.deepcopy(model).eval()
     folded = FoldedCAGFace(model.config)
     state = {
         name: value
         for name, value in model.state_dict().items()
-        if name.split(".")[0] in ("stem1", "backbone1", "backbone2")
+        if name.split(".")[0] not in ("upsampler1", "stem2", "upsampler2")
     }
     for name in ("upsampler1", "stem2", "upsampler2"):
         chain = getattr(model, name)

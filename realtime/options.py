@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rich.console import Console
@@ -39,7 +40,10 @@ def load_enhancer(config: EnhancerConfig) -> PictureEnhancer[Any]:
 def add_enhancer_arguments(
     parser: argparse.ArgumentParser, *, weights: str, scale: int, max_faces: int
 ) -> None:
-    """Add --preset, --weights, --scale, --strength, --max-faces, --max-crop-px and --device."""
+    """Add --preset, --weights, --parser, --scale, --strength, --max-faces, --max-crop-px, --device.
+
+    Their values are read by `enhancer_config`.
+    """
     group = parser.add_argument_group("enhancement")
     group.add_argument("--preset", default="nano", help="size of the network (default: nano)")
     group.add_argument(
@@ -47,6 +51,13 @@ def add_enhancer_arguments(
         default=weights,
         metavar="clean|webcam|FILE",
         help=f"what the network was trained for, or a weights file (default: {weights})",
+    )
+    group.add_argument(
+        "--parser",
+        type=Path,
+        metavar="FILE",
+        help="another component network: one of your own training (.safetensors), or a 19-class "
+        "face-parsing checkpoint on ResNet-18 (.pth)",
     )
     group.add_argument(
         "--scale",
@@ -86,6 +97,7 @@ def enhancer_config(arguments: argparse.Namespace, mode: Mode) -> EnhancerConfig
         mode=mode,
         preset=arguments.preset,
         weights=arguments.weights,
+        parser=arguments.parser,
         scale=arguments.scale or arguments.default_scale,
         strength=arguments.strength,
         max_faces=arguments.max_faces,

@@ -28,6 +28,8 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("blazeface", "native_log"): "MediaPipe writes to the process's stderr while it loads",
     ("checkpoint", "bisenet"): "a file's header names the network that it holds",
     ("checkpoint", "cagface"): "a file's header names the network that it holds",
+    ("checkpoint", "fold"): "the shipped files hold folded networks",
+    ("checkpoint", "resnet18"): "a file may be of this network's layout",
     ("detect", "blazeface"): "one detector of the several behind the Protocol",
     ("engine", "attention"): "the engine runs both networks and what lies between them",
     ("engine", "checkpoint"): "the engine loads its networks",
@@ -43,7 +45,7 @@ COMMAND_LINE = re.compile(r"realtime\.(cli|commands)\b")
 BACKEND_LIBRARIES = {"av", "pyvirtualcam"}
 BACKENDS = {"camera", "images", "preview", "video", "video_in", "video_out", "virtualcam"}
 
-BARE_MODULES = ("attention", "bisenet", "cagface", "checkpoint", "engine", "fold")
+BARE_MODULES = ("attention", "bisenet", "cagface", "checkpoint", "engine", "fold", "resnet18")
 """These, train and evaluate import where there is no detector, video or virtual camera."""
 
 

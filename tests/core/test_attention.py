@@ -32,10 +32,17 @@ def test_the_block_is_luminance_times_heatmap_normalised():
     torch.testing.assert_close(block[0, :, 0, 0], expected)
 
 
-def test_bisenet_labels_at_an_eighth_for_any_crop():
+def test_the_block_without_luminance_or_without_maps():
+    lr, maps = torch.rand(2, 3, 4, 5) * 2 - 1, torch.rand(2, 3, 4, 5)
+    assert torch.equal(make_block(lr, maps, "none"), lr)
+    for attention in ("maps", "twice", "gate"):
+        assert torch.equal(make_block(lr, maps, attention), torch.cat([lr, maps * 2 - 1], 1))
+
+
+def test_bisenet_labels_at_a_quarter_for_any_crop():
     torch.manual_seed(0)
     parser = BiSeNet(BiSeNetConfig(width=0.5)).eval()
-    assert parser(torch.zeros(2, 3, 64, 96)).shape == (2, 8, 8, 12)
+    assert parser(torch.zeros(2, 3, 64, 96)).shape == (2, 8, 16, 24)
     with torch.no_grad():
         for side in (8, 64, 200, 300):
             maps = component_maps(parser, torch.rand(1, 3, side, side) * 2 - 1)
@@ -49,7 +56,7 @@ def test_bisenet_learns_to_tell_two_halves_apart():
     parser = BiSeNet(BiSeNetConfig(classes=2, width=0.5))
     picture = torch.rand(4, 3, 64, 64) * 0.2
     picture[..., 32:] += 0.5
-    labels = (torch.arange(8) >= 4).long().expand(4, 8, 8)
+    labels = (torch.arange(16) >= 8).long().expand(4, 16, 16)
     optimiser = torch.optim.Adam(parser.parameters(), 1e-2)
     losses = []
     for _ in range(25):

@@ -30,7 +30,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 def test_the_shipped_weights_say_what_they_are(engine: Engine):
     assert "F=32 L=8" in engine.description
-    assert engine.facts.config == {"features": 32, "units": 8, "in_channels": 6}
+    assert engine.facts.config == {"features": 32, "units": 8, "attention": "paper"}
     assert {"protocol", "licence", "steps", "photos", "attention"} <= set(engine.facts.facts)
     assert engine.facts.facts["attention"] == engine.parser_facts.sha256
 
@@ -84,7 +84,7 @@ def test_tiles_and_whole_agree_on_a_large_face(engine: Engine, face: Image):
 
 
 def test_a_network_without_attention_and_one_of_unknown_protocol(tmp_path: Path, face: Image):
-    config = CAGFaceConfig(12, 1, in_channels=3)
+    config = CAGFaceConfig(12, 1, attention="none")
     model = CAGFace(config).state_dict()
     checkpoint.save(tmp_path / "plain.safetensors", "sr", config, model, {"protocol": "clean"})
     engine = Engine(tmp_path / "plain.safetensors", "cpu")

@@ -5,9 +5,9 @@ from cagface_core.cagface import CAGFace, CAGFaceConfig
 from cagface_core.fold import collapsed_forward, fold
 
 
-def random_network(features: int, units: int, channels: int = 6) -> CAGFace:
+def random_network(features: int, units: int, attention: str = "paper") -> CAGFace:
     torch.manual_seed(features + units)
-    model = CAGFace(CAGFaceConfig(features, units, channels))
+    model = CAGFace(CAGFaceConfig(features, units, attention))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.4 / features**0.5 / 3)
@@ -28,6 +28,20 @@ def test_folded_equals_unfolded_borders_included(
         folded = fold(model)(block)
     assert unfolded.std() > 0.05  # a network that does something
     assert (folded - unfolded).abs().max() < 1e-5 * max(1.0, unfolded.abs().max().item())
+
+
+@pytest.mark.parametrize("attention", ["none", "maps", "twice", "gate"])
+def test_every_form_of_attention_folds(attention: str):
+    model = random_network(12, 2, attention)
+    block = torch.rand(1, model.config.in_channels, 6, 11) * 2 - 1
+    with torch.no_grad():
+        sr2, sr4 = model(block)
+        folded = fold(model)(block)
+        collapsed = collapsed_forward(model, block)
+        without = model(torch.cat([block[:, :3], -block[:, 3:]], dim=1))[1]
+    assert (folded - sr4).abs().max() < 1e-5 * max(1.0, sr4.abs().max().item())
+    torch.testing.assert_close(collapsed, (sr2, sr4), atol=1e-5, rtol=1e-5)
+    assert (attention == "none") == torch.equal(without, sr4)
 
 
 def test_collapsing_in_training_gives_the_same_outputs_and_gradients():
