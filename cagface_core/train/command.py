@@ -1,26 +1,30 @@
-"""``cagface train parser`` and ``cagface train sr``: options in, a weights file out."""
+"""``cagface train WHAT``: options in, weights or a table out."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from cagface_core.engine import find_device
+from cagface_core.train import ablation
 from cagface_core.train import parser as parser_training
+from cagface_core.train import peers as peers_training
 from cagface_core.train import sr as sr_training
 
 _HELP = {
     "data": "folder of the photo set (train_photos/, parsing_pseudo/ ...)",
     "out": "folder for state.pt, log.csv, curve.png and weights.safetensors",
-    "preset": "size of the network: nano, small, base, paper",
+    "preset": "size of the network: pico, nano, small, base, paper",
     "protocol": "clean (antialiased bicubic) or webcam (degraded input)",
     "parser": "weights of the component network; without, the photos' own masks",
-    "init": "start from these weights instead of from stage 1",
+    "init": "start from these weights, of this preset or a smaller one, instead of from stage 1",
     "steps": "training steps",
     "steps1": "steps of stage 1",
     "steps2": "steps of both stages together",
@@ -31,17 +35,30 @@ _HELP = {
     "seed": "of every random choice",
     "check_every": "steps between validations and saved states",
     "device": "cpu, cuda or auto",
+    "precision": "what the network computes with: float32, or bfloat16, faster where supported",
+    "attention": "none, paper, maps, twice or gate; without, the preset's",
+    "maps": "soft heatmaps, or hard: the most likely component",
+    "parts_weight": "how many times eyes, brows, nose, mouth and ears count in the loss",
+    "only": "some of the variants or networks, separated by commas",
+    "seeds": "trainings of each variant",
     "variants": "degraded versions kept of each picture",
 }
 
 
+_TRAININGS: dict[str, tuple[str, Any, Callable[[Any], Path]]] = {
+    "parser": ("the component network (BiSeNet)", parser_training.ParserTraining,
+               parser_training.run),
+    "sr": ("the super-resolution network (CAGFace)", sr_training.SRTraining, sr_training.run),
+    "ablation": ("small variants of CAGFace, for a table", ablation.Ablation, ablation.run),
+    "peers": ("the networks of the paper's comparison", peers_training.PeersTraining,
+              peers_training.run),
+}  # fmt: skip
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the two trainings' options, straight from their dataclasses."""
+    """Add every training's options, straight from their dataclasses."""
     commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
-    for name, text, plan in (
-        ("parser", "the component network (BiSeNet)", parser_training.ParserTraining),
-        ("sr", "the super-resolution network (CAGFace)", sr_training.SRTraining),
-    ):
+    for name, (text, plan, _) in _TRAININGS.items():
         command = commands.add_parser(name, help=text, description=f"Train {text}.")
         for item in fields(plan):
             kind = Path if "Path" in str(item.type) else {"int": int, "float": float}.get(
@@ -64,11 +81,6 @@ def execute(arguments: argparse.Namespace) -> None:
     if threads:
         torch.set_num_threads(threads)
     options["device"] = str(find_device(options["device"]))
-    if what == "parser":
-        names = [item.name for item in fields(parser_training.ParserTraining)]
-        plan = parser_training.ParserTraining(**{name: options[name] for name in names})
-        path = parser_training.run(plan)
-    else:
-        names = [item.name for item in fields(sr_training.SRTraining)]
-        path = sr_training.run(sr_training.SRTraining(**{name: options[name] for name in names}))
-    Console().print(f"weights: {path}")
+    _, plan, run = _TRAININGS[what]
+    path = run(plan(**{item.name: options[item.name] for item in fields(plan)}))
+    Console().print(f"wrote {path}")

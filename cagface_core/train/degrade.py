@@ -20,7 +20,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 
 def degrade(hr: Image, rng: np.random.Generator) -> Image:
-    """Blur, shrink to a quarter, add sensor noise, sharpen as cameras do, compress.
+    """Blur, shrink to a quarter, add sensor noise, denoise and sharpen as cameras do, compress.
 
     Each step is drawn at random, and none happens now and then: input may also be good.
     Compression is JPEG or a real H.264 encoding of a few slightly moving frames.
@@ -39,12 +39,18 @@ def degrade(hr: Image, rng: np.random.Generator) -> Image:
         factor = rng.uniform(0.55, 0.95)
         small = _resize(lr, round(width * factor), round(height * factor), _FILTERS[0])
         lr = _resize(small, width, height, _FILTERS[rng.integers(2)])
-    sigma = rng.uniform(0.5, 9.0) if rng.random() < 0.7 else 0.0
+    light = rng.random()
+    sigma = rng.uniform(0.5, 9.0) if light < 0.6 else rng.uniform(9.0, 20.0) if light > 0.85 else 0
     grain = rng.uniform(0.0, 0.8) if rng.random() < 0.5 else 0.0
     sharpen = rng.uniform(0.2, 1.0) if rng.random() < 0.3 else 0.0
+    denoise = (
+        sigma * rng.uniform(1.0, 3.0) if rng.random() < (0.7 if light > 0.85 else 0.2) else 0.0
+    )
 
     def sense(clean: Image) -> Image:
         noisy = _noise(clean.astype(np.float32), sigma, grain, rng)
+        if denoise:
+            noisy = np.asarray(cv2.bilateralFilter(noisy, 5, denoise, 1.5), np.float32)
         if sharpen:
             noisy += sharpen * (noisy - cv2.GaussianBlur(noisy, (0, 0), 1.0))
         return np.clip(noisy + 0.5, 0, 255).astype(np.uint8)
@@ -95,18 +101,23 @@ def h264(clip: list[Image], crf: int) -> Image:
 
 
 def _blur(hr: Image, rng: np.random.Generator) -> Image:
-    """Blur by an oriented Gaussian (lens, focus) or a short straight motion."""
+    """Blur by an oriented Gaussian (lens), a disc (out of focus) or a short straight motion."""
     chance = rng.random()
     if chance < 0.15:
         return hr
     angle = float(rng.uniform(0, np.pi))
     major = math.exp(float(rng.uniform(math.log(0.6), math.log(5.0))))
+    disc = 0.6 < chance < 0.85
     minor = major * rng.uniform(0.6, 1.0) if chance < 0.85 else 0.5
-    radius = int(np.ceil(2.5 * major))
+    radius = int(np.ceil((1.5 if disc else 2.5) * major)) + disc
     x = np.arange(-radius, radius + 1, dtype=np.float32)
     y = np.arange(-radius, radius + 1, dtype=np.float32)[:, None]
-    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    kernel = np.exp(-0.5 * ((along / major) ** 2 + (across / minor) ** 2))
+    if disc:
+        kernel = np.clip(1.5 * major + 0.5 - np.hypot(x, y), 0, 1)
+    else:
+        along = x * np.cos(angle) + y * np.sin(angle)
+        across = y * np.cos(angle) - x * np.sin(angle)
+        kernel = np.exp(-0.5 * ((along / major) ** 2 + (across / minor) ** 2))
     blurred = cv2.filter2D(hr, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
     return np.asarray(blurred, np.uint8)
 

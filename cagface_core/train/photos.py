@@ -27,7 +27,8 @@ _CLASS_OF_MASK = {
 class Photo:
     """One face photo: where it lies, its split, group (person), kind, tier and source.
 
-    ``kind`` is ``real`` or ``synthetic``; ``mask`` is the picture of component labels, or None.
+    ``kind`` is ``real`` or ``synthetic``; ``mask`` is the picture of component labels, or None;
+    ``tag`` is the manifest's word for what a synthetic picture was drawn to show, may be empty.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Photo:
     side: int
     mask: Path | None
     mask_is_hand_made: bool
+    tag: str
 
 
 def read_photos(data_dir: Path, split: str) -> list[Photo]:
@@ -80,6 +82,7 @@ def read_photos(data_dir: Path, split: str) -> list[Photo]:
                 side=min(int(row["width"]), int(row["height"])),
                 mask=mask,
                 mask_is_hand_made=mask == hand_made,
+                tag=row.get("tag", ""),
             )
         )
     if not photos:

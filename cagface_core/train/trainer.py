@@ -24,6 +24,8 @@ from cagface_core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 _EMA_DECAY = 0.999
 _WARM_UP_STEPS = 100
 _CLIP_AT_USUAL = 2.0
@@ -71,7 +73,8 @@ def train(
     rows = _read_log(run.out / "log.csv", first)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
-    begin, losses = time.perf_counter(), list[float]()
+    parameters = list(model.parameters())
+    begin, losses = time.perf_counter(), list[Tensor]()
     with Progress(*columns, disable=not os.isatty(2)) as progress:
         task = progress.add_task("training", total=run.steps, completed=first)
         for step in range(first, run.steps):
@@ -81,16 +84,14 @@ def train(
             loss = loss_of(model, step)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            limit = _CLIP_AT_USUAL * usual_norm if usual_norm else math.inf
-            norm = nn.utils.clip_grad_norm_(model.parameters(), limit).item()
-            usual_norm += 0.02 * (min(norm, limit) - usual_norm) if usual_norm else norm
+            usual_norm = _clip(parameters, usual_norm)
             optimiser.step()
             _follow(average, model, step)
-            losses.append(loss.item())
+            losses.append(loss.detach())
             progress.advance(task)
             if (step + 1) % run.check_every == 0 or step + 1 == run.steps:
                 score = score_of(average)
-                mean_loss = sum(losses) / len(losses)
+                mean_loss = float(torch.stack(losses).mean())
                 seconds = time.perf_counter() - begin
                 rows.append({"step": step + 1, "loss": mean_loss, score_name: score,
                              "seconds": seconds})  # fmt: skip
@@ -101,6 +102,34 @@ def train(
                 _save(run, model, average, optimiser, step + 1, usual_norm)
     draw_curve(rows, score_name, run.out / "curve.png")
     return average
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """Make the context in which a forward pass computes at a ``--precision``.
+
+    Raises:
+        ConfigError: the precision is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}"
+        )
+    dtype = PRECISIONS[precision]
+    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
+
+
+def _clip(parameters: list[nn.Parameter], usual_norm: Tensor) -> Tensor:
+    """Clip the gradients at twice their usual norm, 0 if not known yet; the new usual norm.
+
+    All on the device: a figure read back at every step would make a GPU wait.
+    """
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    usual_norm = torch.where(usual_norm > 0, usual_norm, norm)
+    kept = torch.minimum(norm, _CLIP_AT_USUAL * usual_norm)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad *= kept / (norm + 1e-12)
+    return usual_norm + 0.02 * (kept - usual_norm)
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -126,7 +155,7 @@ def _save(
     average: nn.Module,
     optimiser: torch.optim.Optimizer,
     step: int,
-    usual_norm: float,
+    usual_norm: Tensor,
 ) -> None:
     """Write the state whole or not at all."""
     temporary = run.out / ".state.pt.part"
@@ -139,11 +168,11 @@ def _save(
 
 def _resume(
     run: Run, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
-) -> tuple[int, float]:
+) -> tuple[int, Tensor]:
     """Load the state if there is one; the step to go on with, and the usual gradient norm."""
     path = run.out / "state.pt"
     if not path.is_file():
-        return 0, 0.0
+        return 0, torch.zeros((), device=run.device)
     state = torch.load(path, map_location=run.device, weights_only=True)
     try:
         model.load_state_dict(state["model"])
@@ -155,7 +184,7 @@ def _resume(
             f"{path} belongs to another network ({reason}); use a new --out"
         ) from error
     log.info("going on from step %d of %s", state["step"], path)
-    return int(state["step"]), float(state["usual_norm"])
+    return int(state["step"]), state["usual_norm"]
 
 
 def _read_log(path: Path, first: int) -> list[dict[str, float]]:

@@ -1,4 +1,6 @@
+import copy
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +10,15 @@ import torch
 
 from cagface_core import checkpoint
 from cagface_core.bisenet import CLASSES
+from cagface_core.cagface import CAGFace, CAGFaceConfig
 from cagface_core.errors import ConfigError, InputError
+from cagface_core.fold import FoldedCAGFace, fold
+from cagface_core.train import ablation, pool
 from cagface_core.train import parser as parser_training
 from cagface_core.train import sr as sr_training
 from cagface_core.train.degrade import degrade, h264, jpeg
 from cagface_core.train.photos import IGNORE, downsample4, load_labels, load_square, read_photos
+from cagface_core.train.widen import widen
 from tests.core.photo_set import write_photo_set
 
 FAST = {"batch": 2, "patch_px": 16, "steps1": 3, "steps2": 4, "check_every": 2}
@@ -87,7 +93,12 @@ def test_two_phase_training_writes_weights_log_and_curve(data: Path, tmp_path: P
     plan = sr_training.SRTraining(data, tmp_path, **FAST)
     path = sr_training.run(plan)
     model, found = checkpoint.load_sr(path)
+    assert isinstance(model, CAGFace)
     assert model.config == checkpoint.PRESETS["nano"]
+    shipped, _ = checkpoint.load_sr(tmp_path / "folded.safetensors")
+    assert isinstance(shipped, FoldedCAGFace)
+    block = torch.rand(1, 6, 8, 8) * 2 - 1
+    torch.testing.assert_close(shipped(block), model(block)[1], atol=2e-3, rtol=0)
     assert found.facts["protocol"] == "clean"
     for stage, steps in (("stage1", 3), ("stage2", 4)):
         assert (tmp_path / stage / "curve.png").stat().st_size > 1000
@@ -100,7 +111,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
 ):
     whole = sr_training.run(sr_training.SRTraining(data, tmp_path / "whole", **FAST))
     plan = sr_training.SRTraining(data, tmp_path / "broken", **FAST)
-    real, calls = sr_training._loss, []
+    real, calls = sr_training.loss_of, []
 
     def interrupted(*arguments: object, **options: object) -> torch.Tensor:
         calls.append(1)
@@ -108,10 +119,10 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(sr_training, "_loss", interrupted)
+    monkeypatch.setattr(sr_training, "loss_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         sr_training.run(plan)
-    monkeypatch.setattr(sr_training, "_loss", real)
+    monkeypatch.setattr(sr_training, "loss_of", real)
     resumed = sr_training.run(plan)
     for name, value in weights_of(whole).items():
         torch.testing.assert_close(value, weights_of(resumed)[name], rtol=0, atol=1e-6)
@@ -145,6 +156,105 @@ def test_training_lowers_the_loss(data: Path, tmp_path: Path):
     with (tmp_path / "stage1" / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
+
+
+def test_the_loss_is_huber_on_both_outputs_and_may_weigh_the_parts(data: Path):
+    plan = sr_training.SRTraining(data, data, attention="none")
+    hr = torch.zeros(1, 3, 16, 16)
+    maps = torch.zeros(1, 3, 4, 4)
+    batch = pool.Batch(torch.zeros(1, 3, 4, 4), hr, maps)
+
+    class Constant(torch.nn.Module):
+        def forward(self, block: torch.Tensor) -> torch.Tensor:
+            return torch.cat([torch.full((1, 3, 16, 8), 0.5), torch.full((1, 3, 16, 8), 2.0)], 3)
+
+    # delta = 1: 0.5^2 / 2 on the left half, 2 - 1/2 on the right one
+    assert sr_training.loss_of(plan, Constant(), batch).item() == pytest.approx(0.5 * 0.125 + 0.75)
+    maps[:, 2, :, 2:] = 1
+    heavy = sr_training.loss_of(replace(plan, parts_weight=3.0), Constant(), batch).item()
+    assert 0.5 * 0.125 + 0.75 < heavy < 1.5
+    network = CAGFace(CAGFaceConfig(12, 1, "none"))
+    both = sr_training.loss_of(plan, network, batch._replace(hr=hr + 0.5)).item()
+    assert both == pytest.approx(2 * 0.125, abs=1e-4)  # a fresh network copies its grey input
+
+
+def test_patches_lie_where_their_targets_lie_in_all_six_turns(data: Path):
+    plan = sr_training.SRTraining(data, data, batch=64, patch_px=8, attention="none")
+    drawn = pool.Pool(plan, read_photos(data, "train"))
+    batch = drawn.batch(5)
+    small = torch.nn.functional.interpolate(batch.hr, scale_factor=0.25, mode="area")
+    assert (small - batch.block).abs().mean() < 0.05  # a wrong turn is ten times as far off
+    assert (small.flip(3) - batch.block).abs().mean() > 0.1
+    assert torch.equal(batch.hr, drawn.batch(5).hr)
+    assert not torch.equal(batch.hr, drawn.batch(6).hr)
+    picture = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8, 1).expand(1, 8, 8, 3)
+    for turn in range(6):
+        cut = pool._cut(picture, np.array([0]), np.array([[2, 1]]), np.array([turn]), 4)
+        patch = picture[0, 2:6, 1:5, 0].numpy()
+        expected = np.rot90(patch, turn) if turn < 4 else np.flip(patch, turn - 4)
+        assert np.array_equal(((cut[0, 0] + 1) * 127.5).round().numpy(), expected)
+
+
+def test_attention_can_be_hard(data: Path):
+    photos = read_photos(data, "train")
+    soft = pool.Pool(sr_training.SRTraining(data, data, attention="maps"), photos)
+    hard = copy.copy(soft)
+    hard.plan = replace(soft.plan, maps="hard")
+    assert torch.equal(soft.batch(3).hr, hard.batch(3).hr)
+    maps = hard.batch(3).maps
+    assert set(maps.unique().tolist()) == {0.0, 1.0}
+    assert maps.sum(dim=1).max() == 1
+    assert torch.equal(hard.batch(3).block[:, 3:], maps * 2 - 1)
+    assert 0 < (soft.batch(3).maps - maps).abs().mean() < 0.3
+
+
+def test_shipped_weights_can_be_trained_on(data: Path, tmp_path: Path):
+    plan = sr_training.SRTraining(data, tmp_path / "first", preset="pico", **FAST)
+    sr_training.run(plan)
+    folded = tmp_path / "first" / "folded.safetensors"
+    again = replace(plan, out=tmp_path / "again", preset="nano", init=folded, steps2=2)
+    model, found = checkpoint.load_sr(sr_training.run(again))
+    assert isinstance(model, FoldedCAGFace)
+    assert model.config == checkpoint.PRESETS["nano"]
+    assert found.kind == "sr-folded"
+    assert not (tmp_path / "again" / "stage1").exists()
+
+
+@pytest.mark.parametrize("attention", ["paper", "gate"])
+def test_a_larger_network_starts_where_a_smaller_one_stands(attention: str):
+    torch.manual_seed(3)
+    small = CAGFace(CAGFaceConfig(12, 1, attention))
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    large = widen(small, CAGFaceConfig(20, 3, attention))
+    block = torch.rand(1, 6, 9, 11) * 2 - 1
+    torch.testing.assert_close(large(block)[1], small(block)[1])
+    folded = widen(fold(small), CAGFaceConfig(20, 3, attention))
+    torch.testing.assert_close(folded(block), small(block)[1], atol=1e-5, rtol=1e-5)
+    large(block)[1].square().mean().backward()
+    gradient = large.upsampler2[0].weight.grad
+    assert gradient is not None
+    assert gradient[:48, 12:20].abs().max() > 0  # old outputs can learn from new features
+    with pytest.raises(ConfigError, match="cannot grow"):
+        widen(large, small.config)
+
+
+def test_the_ablation_measures_every_variant_once(data: Path, tmp_path: Path):
+    plan = ablation.Ablation(
+        data, tmp_path, steps=2, batch=2, seeds=2, only="none, paper-hard, gate, single-stage"
+    )
+    ablation.run(plan)
+    figures = json.loads((tmp_path / "ablation.json").read_text())["variants"]
+    assert list(figures) == ["none", "paper-hard", "gate", "single-stage"]
+    assert len(figures["none"]["gain_db"]) == 2
+    assert figures["none"]["parameters"][0] < figures["gate"]["parameters"][0]
+    for seed in "01":
+        scores = json.dumps(dict.fromkeys(figures["none"], 9.0))
+        (tmp_path / "none" / seed / "scores.json").write_text(scores)
+    assert "| none | +9.000" in ablation.run(plan).read_text()  # kept, not measured again
+    with pytest.raises(ConfigError, match="unknown variant 'nose'"):
+        ablation.run(replace(plan, only="nose"))
 
 
 def test_wrong_plans_are_refused(data: Path, tmp_path: Path):

@@ -1,0 +1,249 @@
+"""A photo set in; the paper's ablations, and ours on attention, as a table out (section 4.4).
+
+Every variant is trained from scratch on the same batches for the same number of steps, both
+stages at once, whole faces 64 -> 256, and measured on the validation photos.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cagface_core import checkpoint
+from cagface_core.cagface import Backbone, CAGFace, CAGFaceConfig, LinearChain, pad_context
+from cagface_core.errors import ConfigError
+from cagface_core.evaluate.metrics import psnr
+from cagface_core.fold import fold, fold_chain, place
+from cagface_core.train.photos import read_photos
+from cagface_core.train.plan import SRTraining
+from cagface_core.train.pool import Pool
+from cagface_core.train.sr import loss_of, to_image
+from cagface_core.train.trainer import Run, train
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """What ``cagface train ablation`` is asked for.
+
+    ``preset`` is the size at which the forms of attention are compared; ``only`` names some of
+    :data:`VARIANTS`, separated by commas. Without ``parser`` the photos' own masks are the
+    attention, which no parser can be better than.
+    """
+
+    data: Path
+    out: Path
+    preset: str = "pico"
+    only: str = ""
+    parser: Path | None = None
+    steps: int = 3000
+    batch: int = 16
+    learning_rate: float = 1e-3
+    seeds: int = 1
+    device: str = "cpu"
+    precision: str = "float32"
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "none": {"attention": "none"},
+    "paper": {"attention": "paper"},
+    "paper-hard": {"attention": "paper", "maps": "hard"},
+    "maps": {"attention": "maps"},
+    "twice": {"attention": "twice"},
+    "gate": {"attention": "gate"},
+    "none-parts-x3": {"attention": "none", "parts_weight": 3.0},
+    "single-stage": {"attention": "paper"},
+    "F16-L4": {"size": (16, 4)},
+    "F16-L8": {"size": (16, 8)},
+    "F32-L4": {"size": (32, 4)},
+    "F32-L8": {"size": (32, 8)},
+    "F64-L4": {"size": (64, 4)},
+    "F64-L8": {"size": (64, 8)},
+}
+"""The variants: forms of attention at the preset's size, then the F x L grid of Figures 6 and 7."""
+
+
+class SingleStage(nn.Module):
+    """The paper's other candidate: one stage of twice the units, straight to 4x (section 4.4)."""
+
+    def __init__(self, config: CAGFaceConfig) -> None:
+        """Start, like CAGFace, as nearest-neighbour upsampling."""
+        super().__init__()
+        twin, f = CAGFace(config), config.features
+        self.stem1 = twin.stem1
+        self.backbone1 = Backbone(f, 2 * config.units)
+        units = [*twin.backbone1.units, *twin.backbone2.units]
+        self.backbone1.units = nn.Sequential(*units)
+        self.backbone1.tail = twin.backbone1.tail
+        self.upsampler = LinearChain(
+            nn.Conv2d(f, 4 * f, 3), nn.PixelShuffle(2), nn.Conv2d(f, 4 * f, 3), nn.PixelShuffle(2),
+            nn.Conv2d(f, 3, 3), nn.Conv2d(3, 3, 3),
+        )  # fmt: skip
+        small = CAGFace(CAGFaceConfig(features=f, units=1)).upsampler2
+        with torch.no_grad():
+            for mine, theirs in zip(self.upsampler, small, strict=True):
+                if isinstance(mine, nn.Conv2d) and isinstance(theirs, nn.Conv2d):
+                    rows, columns = mine.weight.shape[:2]
+                    mine.weight.copy_(theirs.weight[:rows, :columns])
+                    assert mine.bias is not None
+                    assert theirs.bias is not None
+                    mine.bias.copy_(theirs.bias[:rows])
+
+    def forward(self, block: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, 3, 4H, 4W), folded on the fly."""
+        features = pad_context(self.backbone1(self.stem1(block)))
+        return F.pixel_shuffle(F.conv2d(features, *fold_chain(self.upsampler)), 4)
+
+
+def run(plan: Ablation) -> Path:
+    """Train and measure the variants; finished ones are kept, an interrupted one goes on.
+
+    Returns:
+        The table, ``out/ablation.md``; its figures are also in ``out/ablation.json``.
+
+    Raises:
+        ConfigError: an unknown variant or preset. InputError: the photo set is not there.
+    """
+    names = [name.strip() for name in plan.only.split(",") if name.strip()] or list(VARIANTS)
+    for name in names:
+        if name not in VARIANTS:
+            raise ConfigError(f"unknown variant {name!r}: expected some of {', '.join(VARIANTS)}")
+    if plan.preset not in checkpoint.PRESETS:
+        raise ConfigError(f"unknown preset {plan.preset!r}")
+    base = SRTraining(
+        plan.data, plan.out, preset=plan.preset, parser=plan.parser, steps1=0, steps2=plan.steps,
+        batch=plan.batch, learning_rate=plan.learning_rate, check_every=500, device=plan.device,
+        precision=plan.precision,
+    )  # fmt: skip
+    pool = Pool(base, read_photos(plan.data, "train"), sides=(256,))
+    validation = Pool(base, read_photos(plan.data, "val"), sides=(256,))
+    perfect = Pool(replace(base, parser=None), validation.photos, sides=(256,))
+    masks = {photo.path: perfect.example(i).maps for i, photo in enumerate(perfect.photos)}
+    plan.out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        for seed in range(plan.seeds):
+            folder = plan.out / name / str(seed)
+            if not (folder / "scores.json").is_file():
+                scores = _train_one(name, replace(base, out=folder, seed=seed), pool, validation,
+                                    masks)  # fmt: skip
+                (folder / "scores.json").write_text(json.dumps(scores) + "\n", encoding="utf-8")
+                log.info("%s, seed %d: %s", name, seed, scores)
+    return _report(plan)
+
+
+def _train_one(
+    name: str, plan: SRTraining, pool: Pool, validation: Pool, masks: dict[Path, Tensor]
+) -> dict[str, float]:
+    """Train a variant and measure it."""
+    options = dict(VARIANTS[name])
+    size = options.pop("size", None)
+    plan = replace(plan, **options)
+    config = checkpoint.PRESETS[plan.preset]
+    if size:
+        config = replace(config, features=size[0], units=size[1])
+    config = replace(config, attention=plan.attention or config.attention)
+    torch.manual_seed(plan.seed)
+    single = name == "single-stage"
+    model = place(SingleStage(config) if single else CAGFace(config), plan.device)
+    mine = [copy.copy(p) for p in (pool, validation)]
+    for p in mine:
+        p.plan = plan
+    drawing, checking = mine
+
+    def score(net: nn.Module) -> float:
+        assert isinstance(net, CAGFace | SingleStage)
+        return _measure(net, checking, masks, every=4)["gain_db"]
+
+    final = train(
+        model, Run(plan.out, plan.steps2, plan.learning_rate, plan.check_every, plan.device),
+        lambda m, step: loss_of(plan, m, drawing.batch(step)), score, "gain_db",
+    )  # fmt: skip
+    assert isinstance(final, CAGFace | SingleStage)
+    return _measure(final, checking, masks)
+
+
+@torch.no_grad()
+def _measure(
+    model: CAGFace | SingleStage, pool: Pool, masks: dict[Path, Tensor], every: int = 1
+) -> dict[str, float]:
+    """Mean gains in dB over bicubic, whole and within the components' masks; ms for 64 px."""
+    network = model.eval() if isinstance(model, SingleStage) else fold(model)
+    network = place(network, pool.plan.device)
+    gains: dict[str, list[float]] = {"gain_db": [], "hair_db": [], "skin_db": [], "parts_db": []}
+    for index in range(0, len(pool.photos), every):
+        example = pool.example(index)
+        sr = to_image(network(example.block))
+        plain = to_image(F.interpolate(example.lr, scale_factor=4, mode="bicubic"))
+        gains["gain_db"].append(psnr(sr, example.hr) - psnr(plain, example.hr))
+        if pool.photos[index].mask is None:
+            continue
+        parts = F.interpolate(masks[pool.photos[index].path], scale_factor=4)[0] > 0.5
+        for name, inside in zip(
+            ("hair_db", "skin_db", "parts_db"), parts.cpu().numpy(), strict=True
+        ):
+            if inside.sum() > 200:
+                truth = example.hr[inside]
+                gains[name].append(psnr(sr[inside], truth) - psnr(plain[inside], truth))
+    block = pool.example(0).block
+    times: list[float] = []
+    for _ in range(9):
+        begin = time.perf_counter()
+        network(block)
+        if block.is_cuda:
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - begin) * 1e3)
+    parameters = sum(p.numel() for p in network.parameters())
+    means = {key: round(float(np.mean(values)), 4) for key, values in gains.items()}
+    return {**means, "ms": round(float(np.median(times)), 2), "parameters": parameters}
+
+
+def _report(plan: Ablation) -> Path:
+    """Write ``ablation.json`` and ``ablation.md`` of all variants found in the folder."""
+    rows: dict[str, dict[str, list[float]]] = {}
+    for name in VARIANTS:
+        files = sorted((plan.out / name).glob("*/scores.json"))
+        seeds: list[dict[str, float]] = [
+            json.loads(file.read_text(encoding="utf-8")) for file in files
+        ]
+        if seeds:
+            rows[name] = {key: [s[key] for s in seeds] for key in seeds[0]}
+    attention = "the photos' own masks" if plan.parser is None else plan.parser.name
+    facts = {
+        "preset": plan.preset, "steps": plan.steps, "batch": plan.batch, "patch_px": 32,
+        "attention": attention, "device": plan.device, "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    text = json.dumps({"facts": facts, "variants": rows}, indent=1)
+    (plan.out / "ablation.json").write_text(text + "\n", encoding="utf-8")
+    head = (
+        f"{plan.steps} steps of {plan.batch} patches, {plan.preset} where no size is named; "
+        f"attention: {attention}. Gains over bicubic in dB, 64 -> 256, mean over validation "
+        "photos (then seeds); within hair, skin and parts by the photos' masks."
+    )
+    lines = [
+        head,
+        "",
+        "| variant | gain | hair | skin | parts | seeds' spread | ms at 64 px | parameters |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in rows.items():
+        mean = {key: float(np.mean(values)) for key, values in row.items()}
+        spread = max(row["gain_db"]) - min(row["gain_db"])
+        lines.append(
+            f"| {name} | {mean['gain_db']:+.3f} | {mean['hair_db']:+.3f} | "
+            f"{mean['skin_db']:+.3f} | {mean['parts_db']:+.3f} | "
+            f"{spread:.3f} | {mean['ms']:.1f} | {mean['parameters']:,.0f} |"
+        )
+    path = plan.out / "ablation.md"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
