@@ -1,144 +1,239 @@
-"""Weights and a split of the photo set in; a table of PSNR and SSIM beside bicubic out."""
+"""Methods and a split of the photo set in; all figures of all pictures out, and a few pictures."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Pillow
+import torch
+from numpy.typing import NDArray
 from rich.progress import track
-from rich.table import Table
+from torch import Tensor
 
 from cagface_core import checkpoint
-from cagface_core.engine import Engine
+from cagface_core.engine import find_device
 from cagface_core.errors import ConfigError, OutputError
-from cagface_core.evaluate.metrics import psnr, ssim
-from cagface_core.paste import upscale_frame
-from cagface_core.train.degrade import degrade
-from cagface_core.train.photos import downsample4, load_square, read_photos
+from cagface_core.evaluate import metrics
+from cagface_core.evaluate.landmarks import Landmarks, Points, landmark_distance
+from cagface_core.evaluate.methods import Method, find_methods, milliseconds
+from cagface_core.evaluate.perceptual import (
+    Frechet,
+    ParserFeatures,
+    Seen,
+    open_inception,
+    open_lpips,
+    parser_distance,
+)
+from cagface_core.evaluate.protocols import PROTOCOLS, Protocol, skin_lightness, spread
+from cagface_core.train.photos import Photo, load_labels, read_photos
 from cagface_core.types import Image
 
-Scores = dict[str, float]
-"""Means over the pictures: ``psnr`` in dB over RGB, ``ssim`` of the luminance, and ``drift``: the
-mean absolute difference in levels of 255 between the output, shrunk again, and its input."""
+Floats = NDArray[np.float64]
+
+_SHEET_FACES = 4
+_COMPONENTS = ("hair", "skin", "parts")
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
-    """How inputs are made.
+class Evaluation:
+    """What is to be measured; see ``cagface eval --help``."""
 
-    Photos of at least ``least_side_px`` are brought to ``side_px``, then shrunk to a quarter,
-    plainly or ``degraded``.
+    data: Path
+    split: str = "val"
+    out: Path = Path("out/eval")
+    weights: Sequence[str] = field(default_factory=checkpoint.shipped)
+    protocols: Sequence[str] = tuple(protocol.name for protocol in PROTOCOLS)
+    limit: int | None = None
+    peers: Sequence[tuple[str, Path]] = ()
+    retrained: Path | None = None
+    landmarks: Path | None = None
+    parser: Path = checkpoint.WEIGHTS_DIR / "parser.safetensors"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One protocol's figures: ``scores[method][metric]`` has one number a photo, NaN for none.
+
+    ``frechet[method][metric]`` are distances of the whole set. ``faces`` are rows of the sheet:
+    the input and the truth, then each method's picture.
     """
 
-    name: str
-    side_px: int
-    least_side_px: int
-    degraded: bool
-    text: str
+    protocol: Protocol
+    photos: list[Photo]
+    skin: list[float]
+    scores: dict[str, dict[str, Floats]]
+    frechet: dict[str, dict[str, float]]
+    faces: list[tuple[Image, Image, dict[str, Image]]]
 
 
-PROTOCOLS = (
-    Protocol("whole_face", 256, 0, False, "whole face, 64x64 -> 256x256, antialiased bicubic"),
-    Protocol("patch", 1024, 1020, False, "256x256 -> 1024x1024, antialiased bicubic"),
-    Protocol("webcam", 256, 0, True, "whole face, 64x64 -> 256x256, blur, noise, JPEG or H.264"),
-)
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything that was measured; ``notes`` say in one line each what was not, and why."""
+
+    evaluation: Evaluation
+    device: torch.device
+    methods: list[Method]
+    times_ms: dict[str, float]
+    measured: list[Measured]
+    notes: list[str]
 
 
-def evaluate(data: Path, split: str, out: Path, names: list[str], device: str) -> Table:
-    """Measure every network under every protocol; write ``eval.json`` and ``eval.png``.
+def evaluate(plan: Evaluation) -> Results:
+    """Measure every method under every protocol.
 
     All pictures are compared at 8 bit, whole, no border shaved. The split is by person.
 
-    Args:
-        data: the photo set's folder.
-        split: ``train``, ``val`` or ``test``.
-        out: the folder to write to.
-        names: shipped names (``nano-clean``) or ``.safetensors`` files.
-        device: as in :class:`cagface_core.EnhancerConfig`.
-
-    Returns:
-        The table, for printing.
-
     Raises:
-        InputError: no photo set. WeightsError, ConfigError: no such weights.
-        OutputError: ``out`` cannot be written.
+        InputError: no photo set, or no such model. WeightsError: weights missing or unreadable.
+        ConfigError: no such weights, or a package is missing. OutputError: cannot write to ``out``.
     """
-    methods: dict[str, Callable[[Image], Image]] = {
-        "bicubic": bicubic,
-        "bicubic-opencv": partial(upscale_frame, scale=4),
-    }
-    for name in names:
-        path = Path(name) if name.endswith(".safetensors") else _shipped(name)
-        methods[name] = Engine(path, device).upscale
-    photos = read_photos(data, split)
-    report: dict[str, object] = {"split": split}
-    table = Table(
-        title=f"PSNR (RGB, dB), SSIM (luminance), drift (levels), split {split!r}",
-        caption="\n".join(f"{protocol.name}: {protocol.text}" for protocol in PROTOCOLS),
+    try:
+        importlib.import_module("torchmetrics.image")
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision of another torch
+        raise ConfigError(
+            f"cagface eval needs torchmetrics ({str(error).splitlines()[0]}); "
+            "pip install 'cagface-live[eval]'"
+        ) from error
+    photos = spread(read_photos(plan.data, plan.split), plan.limit)
+    device = find_device(plan.device)
+    methods = find_methods(plan.data, plan.weights, plan.retrained, plan.peers, device)
+    _claim(plan.out)
+    notes: list[str] = []
+    protocols = [protocol for protocol in PROTOCOLS if protocol.name in plan.protocols]
+    if importlib.util.find_spec("av") is None:
+        notes += [
+            f"protocol {p.name} is left out: its input is compressed by PyAV; pip install av"
+            for p in protocols if p.degraded
+        ]  # fmt: skip
+        protocols = [protocol for protocol in protocols if not protocol.degraded]
+    with ExitStack() as stack:
+        landmarks = plan.landmarks and stack.enter_context(Landmarks(plan.landmarks))
+        judge = _Judge(ParserFeatures(plan.parser, device), landmarks, device, notes)
+        lr, _ = PROTOCOLS[0].pair(photos[0])
+        times_ms = {method.name: milliseconds(method, lr) for method in methods}
+        measured = [_measure(p, p.photos(photos), methods, judge) for p in protocols]
+    return Results(plan, device, methods, times_ms, measured, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """A photo, and what is computed of it once for all methods."""
+
+    hr: Image
+    lr: Image
+    labels: NDArray[np.uint8] | None
+    seen: Seen
+    points: Points | None
+    inception: Tensor | None
+
+
+class _Judge:
+    """All the metrics, those included whose backbones are not always there."""
+
+    def __init__(
+        self, features: ParserFeatures, landmarks: Landmarks | None, device: torch.device,
+        notes: list[str],
+    ) -> None:  # fmt: skip
+        self.features = features
+        self.landmarks = landmarks
+        self.lpips: Callable[[Image, Image], float] | None = None
+        self.inception: Callable[[Image], Tensor] | None = None
+        for found, name in ((open_lpips(device), "lpips"), (open_inception(device), "inception")):
+            if isinstance(found, str):
+                notes.append(found)
+            else:
+                setattr(self, name, found)
+        if landmarks is None:
+            notes.append("landmark distance is left out: give --landmarks face_landmarker.task")
+
+    def truth(self, photo: Photo, protocol: Protocol) -> _Truth:
+        lr, hr = protocol.pair(photo)
+        labels = None if photo.mask is None else load_labels(photo, protocol.side_px)
+        points = self.landmarks.find(hr) if self.landmarks else None
+        inception = self.inception(hr) if self.inception else None
+        return _Truth(hr, lr, labels, self.features.see(hr), points, inception)
+
+    def score(self, output: Image, truth: _Truth) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Measure one output: its figures, and the vectors for the distances of whole sets."""
+        hr, lr = truth.hr, truth.lr
+        seen = self.features.see(output)
+        figures = {
+            "psnr": metrics.psnr(output, hr),
+            "psnr_y": metrics.psnr_y(output, hr),
+            "ssim": metrics.ssim(output, hr),
+            "ms_ssim": metrics.ms_ssim(output, hr),
+            "parser_distance": parser_distance(seen, truth.seen),
+            "drift": metrics.drift(output, lr),
+            "consistency_db": metrics.consistency(output, lr),
+        }
+        found = dict.fromkeys(_COMPONENTS, float("nan"))
+        if truth.labels is not None:
+            found = metrics.component_psnr(output, hr, truth.labels)
+        figures |= {f"psnr_{name}": value for name, value in found.items()}
+        if self.lpips:
+            figures["lpips"] = self.lpips(output, hr)
+        if self.landmarks:
+            figures["landmarks"] = landmark_distance(self.landmarks.find(output), truth.points)
+        vectors = {"parser_frechet": seen.pooled}
+        if self.inception:
+            vectors["fid"] = self.inception(output)
+        return figures, vectors
+
+
+def _measure(
+    protocol: Protocol, photos: list[Photo], methods: list[Method], judge: _Judge
+) -> Measured:
+    """Measure one protocol, one photo at a time."""
+    scores: dict[str, dict[str, list[float]]] = {method.name: {} for method in methods}
+    distances: dict[str, dict[str, Frechet]] = {method.name: {} for method in methods}
+    skin: list[float] = []
+    faces: list[tuple[Image, Image, dict[str, Image]]] = []
+    every = max(1, -(-len(photos) // _SHEET_FACES))
+    for index, photo in enumerate(track(photos, protocol.name, transient=True)):
+        truth = judge.truth(photo, protocol)
+        skin.append(skin_lightness(truth.hr, truth.labels))
+        shown: dict[str, Image] = {}
+        for method in methods:
+            output = method.upscale(truth.lr)
+            figures, vectors = judge.score(output, truth)
+            for name, value in figures.items():
+                scores[method.name].setdefault(name, []).append(value)
+            for name, vector in vectors.items():
+                real = truth.seen.pooled if name == "parser_frechet" else truth.inception
+                assert real is not None
+                distance = distances[method.name].setdefault(name, Frechet(vector.shape[1]))
+                distance.add(real, real=True)
+                distance.add(vector, real=False)
+            shown[method.name] = metrics.centre(output, 256).copy()
+        if index % every == every // 2:
+            faces.append((metrics.centre(truth.lr, 64), metrics.centre(truth.hr, 256), shown))
+    return Measured(
+        protocol,
+        photos,
+        skin,
+        {m: {k: np.array(v) for k, v in found.items()} for m, found in scores.items()},
+        {
+            m: {k: d.compute() for k, d in found.items()} if len(photos) > 1 else {}
+            for m, found in distances.items()
+        },
+        faces,
     )
-    for column in ("protocol", "n", "method", "PSNR", "gain", "SSIM", "drift"):
-        table.add_column(column, justify="left" if column in ("protocol", "method") else "right")
-    sheet: list[Image] = []
-    for protocol in PROTOCOLS:
-        chosen = [p for p in photos if p.side >= protocol.least_side_px]
-        scores: dict[str, list[Scores]] = {name: [] for name in methods}
-        for index, photo in enumerate(track(chosen, protocol.name, transient=True)):
-            hr = load_square(photo, protocol.side_px)
-            rng = np.random.default_rng([2024, index])
-            lr = degrade(hr, rng) if protocol.degraded else downsample4(hr)
-            outputs = {name: method(lr) for name, method in methods.items()}
-            for name, output in outputs.items():
-                scores[name].append(_score(output, hr, lr))
-            if protocol.side_px == 256 and index % max(1, len(chosen) // 6) == 0:
-                sheet.append(np.hstack([*outputs.values(), hr]))
-        if not chosen:
-            report[protocol.name] = {"n": 0, "protocol": protocol.text}
-            continue
-        means = {name: _mean(values) for name, values in scores.items()}
-        report[protocol.name] = {"n": len(chosen), "protocol": protocol.text, **means}
-        for name, mean in means.items():
-            gain = mean["psnr"] - means["bicubic"]["psnr"]
-            figures = (f"{mean['psnr']:.2f}", f"{gain:+.2f}", f"{mean['ssim']:.4f}")
-            table.add_row(protocol.name, str(len(chosen)), name, *figures, f"{mean['drift']:.2f}")
-    _write(out, report, sheet)
-    return table
 
 
-def bicubic(lr: Image) -> Image:
-    """Bicubic upscale of (H, W, 3) uint8 by four, Pillow's kernel (a = -0.5)."""
-    size = (4 * lr.shape[1], 4 * lr.shape[0])
-    return np.asarray(Pillow.fromarray(lr).resize(size, Pillow.Resampling.BICUBIC))
-
-
-def _shipped(name: str) -> Path:
-    """The path of a shipped network, ``PRESET-WEIGHTS``."""
-    preset, dash, weights = name.partition("-")
-    if not dash:
-        raise ConfigError(f"unknown weights {name!r}; shipped: {', '.join(checkpoint.shipped())}")
-    return checkpoint.find_sr(preset, weights)
-
-
-def _score(output: Image, hr: Image, lr: Image) -> Scores:
-    """Measure one output against the truth and against its input."""
-    drift = np.abs(downsample4(output).astype(np.float64) - lr).mean()
-    return {"psnr": psnr(output, hr), "ssim": ssim(output, hr), "drift": float(drift)}
-
-
-def _mean(values: list[Scores]) -> Scores:
-    """Means over the pictures."""
-    return {key: round(float(np.mean([v[key] for v in values])), 5) for key in values[0]}
-
-
-def _write(out: Path, report: Mapping[str, object], sheet: list[Image]) -> None:
-    """Write the figures, and a sheet of pictures: one row a face, the methods, then the truth."""
+def _claim(out: Path) -> None:
+    """Make the folder now: better no permission at the start than after minutes of measuring."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "eval.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        Pillow.fromarray(np.vstack(sheet)).save(out / "eval.png")
+        probe = out / ".eval.part"
+        probe.touch()
+        probe.unlink()
     except OSError as error:
-        raise OutputError(f"cannot write to {out}: {error}; give --out another folder") from error
+        raise OutputError(
+            f"cannot write to {out} ({error.strerror}); give --out another folder"
+        ) from error
