@@ -24,6 +24,7 @@ from cagface_core.cuts import CutDetector
 from cagface_core.detect import Detector, open_detector
 from cagface_core.engine import Engine
 from cagface_core.paste import feather, overlap, paste, upscale_frame
+from cagface_core.steady import Steadier
 from cagface_core.track import Tracker
 from cagface_core.types import Crop, Enhanced, Face, Frame, Image, Outcome
 
@@ -39,10 +40,11 @@ _GUARD_MEAN_LEVELS = 40.0  # a residual this strong on average is no face any mo
 
 @dataclass(slots=True)
 class State:
-    """What one stream remembers: tracks, heatmaps, crop sizes, the last frame's look."""
+    """What one stream remembers: tracks, heatmaps, faces as shown, crop sizes, the last look."""
 
     tracker: Tracker
     attention: AttentionCache = field(default_factory=AttentionCache)
+    steadier: Steadier = field(default_factory=Steadier)
     cuts: CutDetector = field(default_factory=CutDetector)
     faces: tuple[Face, ...] = ()
     crop_sizes: dict[int, int] = field(default_factory=dict[int, int])
@@ -57,6 +59,7 @@ class State:
         """Forget the faces, as after a cut or a change of size; identities go on counting."""
         self.tracker.reset()
         self.attention.clear()
+        self.steadier.clear()
         self.faces = ()
         self.crop_sizes.clear()
 
@@ -109,6 +112,8 @@ class FaceEnhancer:
             maps, hits = self._attend(faces, crops, pictures, frame.time_s, state)
         with clock("network"):
             residuals, outcomes = self._enhance(pictures, maps)
+        with clock("steady"):
+            self._steady(faces, crops, pictures, residuals, state)
         with clock("background"):
             canvas = upscale_frame(frame.rgb, self.config.scale)
         with clock("paste"):
@@ -199,6 +204,19 @@ class FaceEnhancer:
                 else:
                     outcomes[i] = Outcome.GUARDED
         return residuals, outcomes
+
+    def _steady(
+        self, faces: Sequence[Face], crops: list[Crop], pictures: list[Image],
+        residuals: list[NDArray[np.float32] | None], state: State,
+    ) -> None:  # fmt: skip
+        """Average still faces over time, in place."""
+        shown = {f.id for f, r in zip(faces, residuals, strict=True) if r is not None}
+        state.steadier.forget_others(shown)
+        for index, (face, residual) in enumerate(zip(faces, residuals, strict=True)):
+            if residual is not None:
+                residuals[index] = state.steadier.steady(
+                    face.id, crops[index], pictures[index], residual, self.config.scale
+                )
 
     def _paste(
         self, canvas: Image, crops: list[Crop], residuals: list[NDArray[np.float32] | None]

@@ -37,6 +37,7 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("engine", "paste"): "what is added to the plain upscale is measured against that upscale",
     ("engine", "tiles"): "faces larger than the largest bucket go through in tiles",
     ("fold", "cagface"): "the fold rewrites this network's upsamplers",
+    ("steady", "paste"): "a residual is measured against the plain upscale",
 }
 
 COMMAND_LINE = re.compile(r"realtime\.(cli|commands)\b")

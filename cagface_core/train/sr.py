@@ -37,10 +37,15 @@ def run(plan: SRTraining) -> Path:
         ConfigError: an unknown preset or protocol, or ``out`` belongs to another run.
         InputError: the photo set is not there.
     """
-    model = start(plan)
+    start(plan)  # refuse a wrong plan before the photos are read
     pool = Pool(plan, read_photos(plan.data, "train"))
     validation = Pool(plan, read_photos(plan.data, "val")[::4], sides=(256,), variants=1)
-    final = fit(plan, model, pool, validation)
+    return run_on(plan, pool, validation)
+
+
+def run_on(plan: SRTraining, pool: Pool, validation: Pool) -> Path:
+    """Do what :func:`run` does, on pools that may serve several trainings."""
+    final = fit(plan, start(plan), pool, validation)
     path = plan.out / "weights.safetensors"
     facts = {
         "protocol": plan.protocol, "licence": "Apache-2.0",

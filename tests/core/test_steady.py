@@ -1,0 +1,78 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from cagface_core.paste import upscale_frame
+from cagface_core.steady import Steadier
+from cagface_core.types import Crop, Image
+
+SCENE = np.random.default_rng(0).integers(40, 216, (24, 24, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+
+
+def noisy(seed: int, scene: Image = SCENE) -> Image:
+    noise = np.random.default_rng(seed).normal(0, 2.0, scene.shape)
+    return np.clip(scene + noise, 0, 255).round().astype(np.uint8)
+
+
+def sharpened(picture: Image, scale: int) -> np.ndarray:
+    noise = picture.astype(np.float32) - SCENE[: picture.shape[0], : picture.shape[1]]
+    return noise.repeat(scale, 0).repeat(scale, 1)  # a network that doubles the noise
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_still_face_flickers_less_than_its_plain_upscale(scale: int):
+    steadier, crop = Steadier(), Crop(0, 0, 192)
+    plain, raw, steady = [], [], []
+    for seed in range(12):
+        picture = noisy(seed)
+        residual = sharpened(picture, scale)
+        plain.append(upscale_frame(picture, scale).astype(np.float32))
+        raw.append(plain[-1] + residual)
+        steady.append(plain[-1] + steadier.steady(1, crop, picture, residual, scale))
+
+    def flicker(pictures: list[np.ndarray]) -> float:
+        return float(np.mean([np.abs(a - b).mean() for a, b in itertools.pairwise(pictures[4:])]))
+
+    assert flicker(raw) > 1.3 * flicker(plain)
+    assert flicker(steady) < 0.75 * flicker(raw)
+    assert np.abs(np.mean(steady, 0) - np.mean(raw, 0)).mean() < 0.5  # no drift
+
+
+def test_the_first_frame_and_a_forgotten_face_stay_as_they_are():
+    steadier, crop = Steadier(), Crop(0, 0, 192)
+    residual = np.full((384, 384, 3), 5.0, np.float32)
+    assert np.allclose(steadier.steady(1, crop, SCENE, residual, 2), residual, atol=1e-4)
+    for forget in (steadier.clear, lambda: steadier.forget_others({7})):
+        forget()
+        assert np.allclose(steadier.steady(1, crop, SCENE, -residual, 2), -residual, atol=1e-4)
+    steadier.forget_others({1})
+    assert np.abs(steadier.steady(1, crop, SCENE, residual, 2) - residual).mean() > 1
+    assert np.allclose(
+        steadier.steady(1, crop, SCENE, residual[:192, :192], 1), residual[:192, :192], atol=1e-4
+    )  # another scale
+
+
+def test_nothing_trails_behind_what_moves():
+    steadier, crop = Steadier(), Crop(0, 0, 192)
+    zero = np.zeros((384, 384, 3), np.float32)
+    before, now = SCENE.copy(), SCENE.copy()
+    before[40:80, 40:80], now[40:80, 100:140] = 255, 255
+    steadier.steady(1, crop, before, zero, 2)
+    mixed = steadier.steady(1, crop, now, zero, 2)
+    assert np.abs(mixed).max() < 1.5
+    assert np.abs(mixed[2 * 40 : 2 * 80, 2 * 40 : 2 * 80]).mean() < 0.2
+
+
+def test_a_face_is_found_again_where_its_crop_has_moved_to():
+    steadier = Steadier()
+    frame = noisy(1)
+    picture, moved = frame[:128, :128], frame[8:136, 24:152]
+    mark = np.zeros((256, 256, 3), np.float32)
+    mark[2 * 60 : 2 * 64, 2 * 60 : 2 * 64] = 40
+    steadier.steady(1, Crop(0, 0, 128), np.ascontiguousarray(picture), mark, 2)
+    after = steadier.steady(1, Crop(24, 8, 128), np.ascontiguousarray(moved), 0 * mark, 2)
+    rows, columns = np.nonzero(after[..., 0] > 10)
+    assert (rows.min(), rows.max()) == (2 * 52, 2 * 56 - 1)
+    assert (columns.min(), columns.max()) == (2 * 36, 2 * 40 - 1)
+    assert np.abs(after[rows, columns] - 20).max() < 1  # half of it comes from the frame before
