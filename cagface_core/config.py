@@ -20,7 +20,8 @@ class EnhancerConfig:
     """Everything :class:`cagface_core.FaceEnhancer` can be told.
 
     Attributes:
-        preset: size of the network, see ``cagface_core.checkpoint.PRESETS``.
+        preset: size of the network, see ``cagface_core.checkpoint.PRESETS``. None chooses by mode
+            and device: on a processor ``pico`` for live, ``nano`` for files, else ``small``.
         weights: ``clean``, ``webcam``, or the path of a ``.safetensors`` file.
         parser: the component network: a ``.safetensors`` file that ``cagface train parser`` wrote,
             or a ``.pth`` file of the 19-class face-parsing layout; None is the shipped one.
@@ -35,7 +36,7 @@ class EnhancerConfig:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     """
 
-    preset: str = "nano"
+    preset: str | None = None
     weights: str = "webcam"
     parser: Path | None = None
     scale: int = 2

@@ -22,7 +22,7 @@ from cagface_core.config import EnhancerConfig
 from cagface_core.crop import BUCKETS_PX, choose_crop, cut
 from cagface_core.cuts import CutDetector
 from cagface_core.detect import Detector, open_detector
-from cagface_core.engine import Engine
+from cagface_core.engine import Engine, find_device
 from cagface_core.paste import feather, overlap, paste, upscale_frame
 from cagface_core.steady import Steadier
 from cagface_core.track import Tracker
@@ -31,10 +31,13 @@ from cagface_core.types import Crop, Enhanced, Face, Frame, Image, Outcome
 log = logging.getLogger(__name__)
 
 _SEARCH_EVERY_S = 1.0
-_MAX_CROP_PX = {
-    ("live", True): 96, ("live", False): 256, ("file", True): 256, ("file", False): 0,
-    ("image", True): 0, ("image", False): 0,
+_DEFAULTS = {
+    ("live", True): ("pico", 96), ("live", False): ("small", 256),
+    ("file", True): ("nano", 256), ("file", False): ("small", 0),
+    ("image", True): ("small", 0), ("image", False): ("small", 0),
 }  # fmt: skip
+"""By mode, and whether it computes on the processor: the preset and the largest crop in pixels."""
+
 _GUARD_MEAN_LEVELS = 40.0  # a residual this strong on average is no face any more
 
 
@@ -76,10 +79,11 @@ class FaceEnhancer:
             DeviceError: the device is not there.
         """
         self.config = config or EnhancerConfig()
-        weights = checkpoint.find_sr(self.config.preset, self.config.weights)
-        self.engine = Engine(weights, self.config.device, self.config.parser)
-        limit, on_cpu = self.config.max_crop_px, self.engine.device.type == "cpu"
-        self.max_crop_px = _MAX_CROP_PX[self.config.mode, on_cpu] if limit is None else limit
+        device = find_device(self.config.device)
+        preset, limit = _DEFAULTS[self.config.mode, device.type == "cpu"]
+        weights = checkpoint.find_sr(self.config.preset or preset, self.config.weights)
+        self.engine = Engine(weights, str(device), self.config.parser)
+        self.max_crop_px = limit if self.config.max_crop_px is None else self.config.max_crop_px
         self.detector: Detector = open_detector("live" if self.config.mode == "live" else "file")
 
     @property

@@ -45,7 +45,11 @@ def add_enhancer_arguments(
     Their values are read by `enhancer_config`.
     """
     group = parser.add_argument_group("enhancement")
-    group.add_argument("--preset", default="nano", help="size of the network (default: nano)")
+    group.add_argument(
+        "--preset",
+        help="size of the network: pico, nano or small (default: by mode and device; on a "
+        "processor pico for live, nano for video, small for pictures)",
+    )
     group.add_argument(
         "--weights",
         default=weights,

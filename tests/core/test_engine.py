@@ -1,5 +1,6 @@
 """The engine with the shipped weights, on a face cut from the demo clip."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import av
@@ -28,11 +29,19 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return Engine(checkpoint.find_sr("nano", request.param), "cpu")
 
 
-def test_the_shipped_weights_say_what_they_are(engine: Engine):
-    assert "F=32 L=8" in engine.description
-    assert engine.facts.config == {"features": 32, "units": 8, "attention": "paper"}
+@pytest.mark.parametrize("name", checkpoint.shipped())
+def test_the_shipped_weights_say_what_they_are(name: str):
+    preset, _, weights = name.partition("-")
+    engine = Engine(checkpoint.find_sr(preset, weights), "cpu")
+    config = checkpoint.PRESETS[preset]
+    assert f"F={config.features} L={config.units} {weights}" in engine.description
+    assert engine.facts.config == asdict(config)
+    assert engine.facts.kind == "sr-folded"
+    assert {t.dtype for t in engine.facts.tensors.values()} == {torch.float16}
     assert {"protocol", "licence", "steps", "photos", "attention"} <= set(engine.facts.facts)
     assert engine.facts.facts["attention"] == engine.parser_facts.sha256
+    card = (checkpoint.WEIGHTS_DIR / f"{name}.md").read_text(encoding="utf-8")
+    assert card.startswith(f"# `{name}.safetensors`: CAGFace F={config.features}, L={config.units}")
 
 
 def test_faces_in_one_batch_equal_faces_one_by_one(engine: Engine, face: Image):
