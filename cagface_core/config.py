@@ -21,7 +21,7 @@ class EnhancerConfig:
 
     Attributes:
         preset: size of the network, see ``cagface_core.checkpoint.PRESETS``. None chooses by mode
-            and device: on a processor ``pico`` for live, ``nano`` for files, else ``small``.
+            and device: ``pico`` for live on a processor, else ``nano``.
         weights: ``clean``, ``webcam``, or the path of a ``.safetensors`` file.
         parser: the component network: a ``.safetensors`` file that ``cagface train parser`` wrote,
             or a ``.pth`` file of the 19-class face-parsing layout; None is the shipped one.

@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 
 _SEARCH_EVERY_S = 1.0
 _DEFAULTS = {
-    ("live", True): ("pico", 96), ("live", False): ("small", 256),
-    ("file", True): ("nano", 256), ("file", False): ("small", 0),
-    ("image", True): ("small", 0), ("image", False): ("small", 0),
+    ("live", True): ("pico", 96), ("live", False): ("nano", 256),
+    ("file", True): ("nano", 256), ("file", False): ("nano", 0),
+    ("image", True): ("nano", 0), ("image", False): ("nano", 0),
 }  # fmt: skip
 """By mode, and whether it computes on the processor: the preset and the largest crop in pixels."""
 

@@ -47,8 +47,8 @@ def add_enhancer_arguments(
     group = parser.add_argument_group("enhancement")
     group.add_argument(
         "--preset",
-        help="size of the network: pico, nano or small (default: by mode and device; on a "
-        "processor pico for live, nano for video, small for pictures)",
+        help="size of the network: pico, nano or small (default: pico for live on a processor, "
+        "else nano)",
     )
     group.add_argument(
         "--weights",

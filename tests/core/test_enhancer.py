@@ -1,6 +1,7 @@
 """The composition on the demo clip, with the shipped weights."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome
+from cagface_core.config import Mode
 from cagface_core.enhancer import batches
 from cagface_core.errors import ConfigError, DeviceError
 from cagface_core.paste import resize, upscale_frame
@@ -166,3 +168,12 @@ def test_wrong_settings_are_one_clear_line():
             EnhancerConfig(**wrong)
     with pytest.raises(DeviceError, match="--device cpu"):
         FaceEnhancer(EnhancerConfig(device="quantum"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "preset", "size"),
+    [("live", None, "F=16"), ("file", None, "F=32"), ("live", "nano", "F=32")],
+)
+def test_the_preset_is_chosen_by_mode(mode: Mode, preset: str | None, size: str):
+    with closing(FaceEnhancer(EnhancerConfig(preset=preset, mode=mode, device="cpu"))) as made:
+        assert size in made.description

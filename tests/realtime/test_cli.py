@@ -150,7 +150,7 @@ def test_video(folder, capsys):
     assert main([*arguments, "--strength", "0.5", "--max-faces", "3"], make_enhancer=make) == 0
     assert frames_of(output)[0].shape == (128, 192, 3)
     (options,) = asked
-    assert (options.mode, options.weights, options.preset) == ("file", "webcam", "nano")
+    assert (options.mode, options.weights, options.preset) == ("file", "webcam", None)
     assert (options.scale, options.strength, options.max_faces) == (2, 0.5, 3)
     captured = capsys.readouterr()
     assert "enhance.network" in captured.out
