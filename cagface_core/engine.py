@@ -104,7 +104,7 @@ class Engine:
         large = max(height, width) > _ONE_PASS_PX
         sr4 = tiled(self._forward, seen, spread) if large else self._forward(seen, spread)
         size = (scale * lr.shape[-2], scale * lr.shape[-1])
-        sr = consistent(resize(sr4, *size), lr, self.sigma_px)
+        sr = consistent(resize(sr4, *size), lr, self.sigma_px, (height, width))
         residual = (sr - resize(lr, *size)) * 127.5
         return residual.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 

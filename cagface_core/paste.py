@@ -41,24 +41,31 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
     )
 
 
-def consistent(sr: Tensor, lr: Tensor, sigma_px: float) -> Tensor:
+def consistent(
+    sr: Tensor, lr: Tensor, sigma_px: float, seen: tuple[int, int] | None = None
+) -> Tensor:
     """Hold a super-resolved face to its input: one back-projection step.
 
     What the face, shrunk again, has too much or too little of is upscaled and put right. With
     ``sigma_px`` 0 all of it: nothing the input shows may change. With more, only its smooth part:
     colour and shading cannot drift, but noise and block edges, finer than ``sigma_px``, may go.
+    A network that saw its input shrunk knows nothing of what is finer than it saw, so that is kept
+    whole too: a large sharp face must not become the softer one that the network was shown.
 
     Args:
         sr: (N, 3, S*H, S*W), the enhanced picture at any integer scale S.
         lr: (N, 3, H, W), its input, in the same range.
-        sigma_px: Gaussian standard deviation in input pixels.
+        sigma_px: Gaussian standard deviation in pixels of what the network saw.
+        seen: (height, width) at which the network saw the input; None is the input's own.
 
     Returns:
         (N, 3, S*H, S*W).
     """
     difference = lr - resize(sr, lr.shape[-2], lr.shape[-1])
     if sigma_px:
-        difference = _smooth(difference, sigma_px)
+        coarse = resize(difference, *(seen or lr.shape[-2:]))
+        finer = difference - resize(coarse, *lr.shape[-2:])
+        difference = resize(_smooth(coarse, sigma_px), *lr.shape[-2:]) + finer
     return sr + resize(difference, sr.shape[-2], sr.shape[-1])
 
 

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -75,6 +76,20 @@ def test_a_large_face_may_be_seen_shrunk(engine: Engine, face: Image):
     assert shrunk.shape == whole.shape
     assert 0.1 < np.abs(shrunk).mean() < 3 * np.abs(whole).mean() + 3
     assert np.array_equal(engine.residual([face], maps, 2, limit_px=96)[0], whole)
+
+
+def test_a_sharp_face_seen_shrunk_keeps_its_detail(engine: Engine, face: Image):
+    large = np.kron(face, np.ones((4, 4, 1), np.uint8))  # 384 px, with edges as sharp as can be
+    checks = (np.indices(large.shape[:2]).sum(0) // 2 % 2 * 12)[..., None].astype(np.uint8)
+    large = np.where(large < 240, large + checks, large)
+    residual = engine.residual([large], engine.parse([large]), 1, limit_px=96)[0]
+    enhanced = large + residual
+
+    def detail(picture: np.ndarray) -> float:
+        return float(np.abs(picture - cv2.GaussianBlur(picture, (0, 0), 1.5)).mean())
+
+    assert detail(enhanced) > 0.9 * detail(large.astype(np.float32))
+    assert np.abs(residual).mean() < 6
 
 
 def test_tiles_and_whole_agree_on_a_large_face(engine: Engine, face: Image):
