@@ -55,9 +55,9 @@ if __name__ == "__main__":
     parser.add_argument("data", type=Path, help="folder of the photo set")
     parser.add_argument("target", type=Path, help="the .zip to write")
     parser.add_argument("--max-side-px", type=int, default=320, help="shorter side (default 320)")
-    parser.add_argument("--quality", type=int, default=85, help="of WebP, 0..100 (default 85)")
-    parser.add_argument("--whole", type=int, default=120, metavar="N",
-                        help="photos of each split that keep 1024 px (default 120)")  # fmt: skip
+    parser.add_argument("--quality", type=int, default=80, help="of WebP, 0..100 (default 80)")
+    parser.add_argument("--whole", type=int, default=60, metavar="N",
+                        help="photos of each split that keep 1024 px (default 60)")  # fmt: skip
     a = parser.parse_args()
     count = pack(a.data, a.target, a.max_side_px, a.quality, a.whole)
     print(f"{count} photos, {a.target.stat().st_size / 1e6:.1f} MB: {a.target}")
