@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cagface_core import checkpoint
-from cagface_core.cagface import Backbone, CAGFace, CAGFaceConfig, LinearChain, pad_context
+from cagface_core.cagface import CAGFace, CAGFaceConfig, LinearChain, pad_context
 from cagface_core.errors import ConfigError
 from cagface_core.evaluate.metrics import psnr
 from cagface_core.fold import fold, fold_chain, place
@@ -80,25 +80,14 @@ class SingleStage(nn.Module):
     def __init__(self, config: CAGFaceConfig) -> None:
         """Start, like CAGFace, as nearest-neighbour upsampling."""
         super().__init__()
-        twin, f = CAGFace(config), config.features
+        twin, second = CAGFace(config), CAGFace(config)
         self.stem1 = twin.stem1
-        self.backbone1 = Backbone(f, 2 * config.units)
-        units = [*twin.backbone1.units, *twin.backbone2.units]
-        self.backbone1.units = nn.Sequential(*units)
-        self.backbone1.tail = twin.backbone1.tail
+        self.backbone1 = twin.backbone1
+        self.backbone1.units.extend(twin.backbone2.units)
         self.upsampler = LinearChain(
-            nn.Conv2d(f, 4 * f, 3), nn.PixelShuffle(2), nn.Conv2d(f, 4 * f, 3), nn.PixelShuffle(2),
-            nn.Conv2d(f, 3, 3), nn.Conv2d(3, 3, 3),
+            twin.upsampler1[0], nn.PixelShuffle(2), second.upsampler1[0], nn.PixelShuffle(2),
+            second.upsampler1[2], second.upsampler2[5],
         )  # fmt: skip
-        small = CAGFace(CAGFaceConfig(features=f, units=1)).upsampler2
-        with torch.no_grad():
-            for mine, theirs in zip(self.upsampler, small, strict=True):
-                if isinstance(mine, nn.Conv2d) and isinstance(theirs, nn.Conv2d):
-                    rows, columns = mine.weight.shape[:2]
-                    mine.weight.copy_(theirs.weight[:rows, :columns])
-                    assert mine.bias is not None
-                    assert theirs.bias is not None
-                    mine.bias.copy_(theirs.bias[:rows])
 
     def forward(self, block: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, 3, 4H, 4W), folded on the fly."""

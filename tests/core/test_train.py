@@ -240,6 +240,14 @@ def test_a_larger_network_starts_where_a_smaller_one_stands(attention: str):
         widen(large, small.config)
 
 
+def test_a_single_stage_has_all_units_and_starts_as_nearest_neighbour():
+    block = torch.rand(1, 6, 5, 7) * 2 - 1
+    model = ablation.SingleStage(CAGFaceConfig(12, 3))
+    assert len(model.backbone1.units) == 6
+    nearest = torch.nn.functional.interpolate(block[:, :3], scale_factor=4)
+    torch.testing.assert_close(model(block), nearest, atol=1e-4, rtol=0)
+
+
 def test_the_ablation_measures_every_variant_once(data: Path, tmp_path: Path):
     plan = ablation.Ablation(
         data, tmp_path, steps=2, batch=2, seeds=2, only="none, paper-hard, gate, single-stage"
