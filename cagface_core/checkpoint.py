@@ -201,6 +201,19 @@ def find_sr(preset: str, weights: str) -> Path:
     return path
 
 
+def find_named(name: str) -> Path:
+    """Resolve ``nano-webcam``, a shipped name, or a ``.safetensors`` file.
+
+    Raises:
+        ConfigError: no such weights ship.
+    """
+    if name.endswith(".safetensors"):
+        return Path(name)
+    if name not in shipped():
+        raise ConfigError(f"unknown weights {name!r}; shipped: {', '.join(shipped())}")
+    return WEIGHTS_DIR / f"{name}.safetensors"
+
+
 def fill(path: Path, build: Any, checkpoint: Checkpoint) -> Any:
     """Build a network and load the tensors strictly; ``WeightsError`` if they do not fit."""
     try:

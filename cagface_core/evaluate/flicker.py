@@ -32,7 +32,7 @@ from rich.console import Console
 from cagface_core import checkpoint
 from cagface_core.config import EnhancerConfig
 from cagface_core.enhancer import FaceEnhancer
-from cagface_core.errors import CagfaceError, ConfigError, InputError, OutputError
+from cagface_core.errors import CagfaceError, InputError, OutputError
 from cagface_core.paste import upscale_frame
 from cagface_core.types import Enhanced, Face, Frame, Image
 
@@ -190,27 +190,14 @@ def read_clip(path: Path, seconds: float) -> Iterator[Frame]:
         raise InputError(f"{path}: no picture of it can be decoded; expected a video")
 
 
-def find_weights(name: str) -> str:
-    """Resolve ``nano-webcam`` or a file to what ``EnhancerConfig.weights`` takes.
-
-    Raises:
-        ConfigError: no such weights ship.
-    """
-    if name.endswith(".safetensors"):
-        return name
-    if name not in checkpoint.shipped():
-        raise ConfigError(f"unknown weights {name!r}; shipped: {', '.join(checkpoint.shipped())}")
-    return str(checkpoint.WEIGHTS_DIR / f"{name}.safetensors")
-
-
 def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure every clip with all weights at all scales; one row each."""
     rows: list[dict[str, Any]] = []
     for name in options.weights:
         for scale in options.scale:
             config = EnhancerConfig(
-                weights=find_weights(name), parser=options.parser, scale=scale, mode=options.mode,
-                max_crop_px=options.max_crop_px, device=options.device,
+                weights=str(checkpoint.find_named(name)), parser=options.parser, scale=scale,
+                mode=options.mode, max_crop_px=options.max_crop_px, device=options.device,
             )  # fmt: skip
             with closing(FaceEnhancer(config)) as enhancer:
                 for clip in options.clips:

@@ -100,7 +100,7 @@ def our_weights(names: Sequence[str], device: str) -> list[Method]:
     """
     found: list[Method] = []
     for name in names:
-        path = Path(name) if name.endswith(".safetensors") else _shipped(name)
+        path = checkpoint.find_named(name)
         engine = Engine(path, device)
         facts = engine.facts
         found.append(
@@ -240,11 +240,3 @@ def _resized(lr: Image, kernel: Pillow.Resampling) -> Image:
 
 def _size(tensors: dict[str, Tensor]) -> int:
     return sum(value.numel() for value in tensors.values())
-
-
-def _shipped(name: str) -> Path:
-    """The path of a shipped network, ``PRESET-WEIGHTS``."""
-    preset, dash, weights = name.partition("-")
-    if not dash:
-        raise ConfigError(f"unknown weights {name!r}; shipped: {', '.join(checkpoint.shipped())}")
-    return checkpoint.find_sr(preset, weights)

@@ -12,7 +12,7 @@ from cagface_core import checkpoint
 from cagface_core.bisenet import BiSeNet, BiSeNetConfig
 from cagface_core.errors import ConfigError, InputError
 from cagface_core.evaluate import flicker
-from cagface_core.evaluate.flicker import FIGURES, Meter, find_weights, measure, read_clip
+from cagface_core.evaluate.flicker import FIGURES, Meter, measure, read_clip
 from cagface_core.paste import upscale_frame
 from cagface_core.types import Enhanced, Face, Frame, Image
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_measured_is_one_line(tmp_path: Path, capsys):
     with pytest.raises(InputError, match="cannot be read"):
         list(read_clip(tmp_path / "absent.mp4", 1))
     with pytest.raises(ConfigError, match="unknown weights 'fine'; shipped: "):
-        find_weights("fine")
+        checkpoint.find_named("fine")
     assert flicker.main([str(tmp_path / "x.mp4"), "--weights", "fine"]) == 2
     output = capsys.readouterr().out
     assert output.startswith("error: unknown weights")
