@@ -13,14 +13,11 @@ from cagface_core import checkpoint
 from cagface_core.attention import component_maps, make_block, resize_maps, to_signed
 from cagface_core.errors import DeviceError, WeightsError
 from cagface_core.fold import fold, place
-from cagface_core.paste import consistent, resize, upscale_frame
+from cagface_core.paste import CONSISTENCY_SIGMA_PX, consistent, resize, upscale_frame
 from cagface_core.tiles import tiled
 from cagface_core.types import Image
 
 _ONE_PASS_PX = 256  # larger pictures go through in tiles
-
-_CONSISTENCY_SIGMA_PX = {"clean": 0.0, "webcam": 3.0}
-"""Clean input is kept exactly; of degraded input what is smoother than its noise and blocks."""
 
 
 class Engine:
@@ -49,12 +46,12 @@ class Engine:
         self.network = place(fold(model), self.device)
         self.parser = place(parser, self.device)
         protocol = self.facts.facts.get("protocol")
-        if protocol not in _CONSISTENCY_SIGMA_PX:
+        if protocol not in CONSISTENCY_SIGMA_PX:
             raise WeightsError(
                 f"{sr_weights} was trained for {protocol!r}; expected "
-                f"{' or '.join(_CONSISTENCY_SIGMA_PX)}: train it with 'cagface train sr'"
+                f"{' or '.join(CONSISTENCY_SIGMA_PX)}: train it with 'cagface train sr'"
             )
-        self.sigma_px = _CONSISTENCY_SIGMA_PX[protocol]
+        self.sigma_px = CONSISTENCY_SIGMA_PX[protocol]
 
     @property
     def description(self) -> str:

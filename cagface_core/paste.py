@@ -16,6 +16,10 @@ from torch import Tensor
 
 from cagface_core.types import Crop, Image
 
+CONSISTENCY_SIGMA_PX = {"clean": 0.0, "webcam": 3.0}
+"""By protocol: clean input is kept exactly; of degraded input what is smoother than its noise and
+blocks. See :func:`consistent`."""
+
 _FEATHER = 0.14  # of the crop's side
 _DEAD_PX = 2  # frame pixels at a cut edge that never show: the network's padding reaches there
 
