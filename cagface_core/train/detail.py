@@ -277,4 +277,4 @@ def closeness(model: nn.Module, pool: Pool, eye: ParserFeatures) -> float:
 
 def _norm(gradient: Tensor) -> Tensor:
     """Length of each picture's gradient, (N, 1, 1, 1)."""
-    return gradient.flatten(1).norm(dim=1)[:, None, None, None]
+    return gradient.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
