@@ -4,7 +4,7 @@ What a mean error cannot ask for, skin and hair that look real, three losses sha
 of the other trainings, the distance of what our own component network sees (no backbone is
 downloaded), and a discriminator that is shown the input beside the face, so that texture which
 does not belong to this input counts against it. All three look at the face as it will be shown,
-after :func:`cagface_core.paste.consistent` has held it to its input.
+after :func:`cagface_core.consistency.hold` has held it to its input.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from cagface_core.attention import resize_maps
 from cagface_core.bisenet import BiSeNet
 from cagface_core.cagface import CAGFace
 from cagface_core.checkpoint import Checkpoint
+from cagface_core.consistency import SIGMA_PX, hold, resize
 from cagface_core.errors import ConfigError
 from cagface_core.evaluate.perceptual import ParserFeatures, parser_distance
 from cagface_core.fold import FoldedCAGFace, fold, place
-from cagface_core.paste import CONSISTENCY_SIGMA_PX, consistent
 from cagface_core.train.photos import read_photos
 from cagface_core.train.plan import SRTraining
 from cagface_core.train.pool import Batch, Pool
@@ -38,7 +38,6 @@ from cagface_core.train.trainer import Run, autocast, train
 
 log = logging.getLogger(__name__)
 
-_SIGMA_PX = CONSISTENCY_SIGMA_PX["webcam"]
 _RAMP = 0.1  # of the steps, over which the discriminator's word comes to count: it must learn first
 
 
@@ -240,8 +239,8 @@ def loss_of(
     lr = block[:, :3]
     with autocast(plan.device, plan.precision):
         sr2, sr4 = (output.float() for output in outputs_of(model, block))
-    shown = consistent(sr4, lr, _SIGMA_PX)
-    plain = F.interpolate(lr, size=hr.shape[-2:], mode="bicubic", align_corners=False)
+    plain = resize(lr, *hr.shape[-2:])
+    shown = plain + hold(sr4, lr, SIGMA_PX["webcam"])
     face = shown.detach().requires_grad_()
     pixel = F.huber_loss(face, hr)
     with autocast(plan.device, plan.precision):
@@ -270,7 +269,8 @@ def closeness(model: nn.Module, pool: Pool, eye: ParserFeatures) -> float:
     distances: list[float] = []
     for index in range(len(pool.photos)):
         example = pool.example(index)
-        face = to_image(consistent(network(example.block), example.lr, _SIGMA_PX))
+        residual = hold(network(example.block), example.lr, SIGMA_PX["webcam"])
+        face = to_image(resize(example.lr, *residual.shape[-2:]) + residual)
         distances.append(parser_distance(eye.see(face), eye.see(example.hr)))
     return -float(np.mean(distances))
 

@@ -78,7 +78,7 @@ def gradient(plan: detail.DetailTraining, step: int) -> tuple[torch.Tensor, torc
     outputs = [torch.zeros(2, 3, 16, 16), picture]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detail, "outputs_of", lambda _model, _block: outputs)
-        patch.setattr(detail, "consistent", lambda sr, _lr, _sigma: sr)
+        patch.setattr(detail, "hold", lambda sr, lr, _sigma: sr - detail.resize(lr, 32, 32))
         loss = detail.loss_of(
             plan, Picture(), Batch(torch.cat([lr, maps], 1), hr, maps), detail.Adversary(plan),
             detail.Features(plan.parser, "cpu"), step,
