@@ -26,8 +26,9 @@ class Engine:
     """The component network and the folded CAGFace, ready to run."""
 
     def __init__(
-        self, sr_weights: Path, device: str = "auto", parser_weights: Path | None = None
-    ) -> None:
+        self, sr_weights: Path, device: str = "auto", parser_weights: Path | None = None,
+        softer: tuple[Path, float] | None = None,
+    ) -> None:  # fmt: skip
         """Load both networks.
 
         Args:
@@ -36,6 +37,7 @@ class Engine:
                 :data:`cagface_core.paths.PATHS`.
             parser_weights: a component network, ours or ``.pth`` of the face-parsing layout;
                 None is the shipped one.
+            softer: weights to mix in, and their share, 0 to 1.
 
         Raises:
             WeightsError: a file is missing, damaged or of another kind.
@@ -43,7 +45,11 @@ class Engine:
         """
         where = find_place(device)
         self.device = where.device
-        model, self.facts = checkpoint.load_sr(sr_weights)
+        if softer is None:
+            model, self.facts = checkpoint.load_sr(sr_weights)
+        else:
+            model, self.facts = checkpoint.load_between(sr_weights, *softer)
+        self._softer = "" if softer is None else f", {1 - softer[1]:.0%} of it"
         parser, self.parser_facts = checkpoint.load_parser(
             parser_weights or checkpoint.WEIGHTS_DIR / "parser.safetensors"
         )
@@ -63,8 +69,10 @@ class Engine:
         """One line: size of the network, weights, precision, device, path."""
         config, facts = self.facts.config, self.facts.facts
         return (
-            f"CAGFace F={config['features']} L={config['units']} {facts['protocol']} "
-            f"({self.facts.sha256[:8]}) {self.runner.precision} on {self.device} ({self.path})"
+            f"CAGFace F={config['features']} L={config['units']} "
+            f"{facts.get('objective', facts['protocol'])} "
+            f"({self.facts.sha256[:8]}{self._softer}) "
+            f"{self.runner.precision} on {self.device} ({self.path})"
         )
 
     @property

@@ -82,8 +82,12 @@ class FaceEnhancer:
         self.config = config or EnhancerConfig()
         device = find_device(self.config.device)
         preset, limit = _DEFAULTS[self.config.mode, device.type == "cpu"]
-        weights = checkpoint.find_sr(self.config.preset or preset, self.config.weights)
-        self.engine = Engine(weights, self.config.device, self.config.parser)
+        preset = self.config.preset or preset
+        weights = checkpoint.find_sr(preset, self.config.weights)
+        softer = None
+        if self.config.detail < 1:
+            softer = checkpoint.find_sr(preset, "webcam"), 1 - self.config.detail
+        self.engine = Engine(weights, self.config.device, self.config.parser, softer)
         self.max_crop_px = limit if self.config.max_crop_px is None else self.config.max_crop_px
         self.detector: Detector = open_detector("live" if self.config.mode == "live" else "file")
 
