@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,18 @@ from cagface_core.consistency import hold, resize
 from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import WeightsError
-from cagface_core.fold import fold, place
+from cagface_core.fold import FoldedCAGFace, fold, place
 from cagface_core.paste import upscale_frame
-from cagface_core.paths import GraphRunner, find_place, open_runner
+from cagface_core.path_choice import fastest
+from cagface_core.paths import (
+    ANY_CPU_PATH,
+    GraphRunner,
+    Place,
+    Runner,
+    cpu_paths,
+    find_place,
+    open_runner,
+)  # fmt: skip
 from cagface_core.sparing import Sparing
 from cagface_core.tiles import tiled
 from cagface_core.types import Image
@@ -76,7 +85,7 @@ class Engine:
             parser_weights or checkpoint.WEIGHTS_DIR / "parser.safetensors"
         )
         self.attention: str = model.config.attention
-        runner = open_runner(fold(model), where)
+        runner = self._open(fold(model), where)
         self.graphs = runner if isinstance(runner, GraphRunner) else None
         self.runner = Sparing(runner)
         self.counts = self.runner.counts
@@ -99,12 +108,27 @@ class Engine:
 
     @property
     def description(self) -> str:
-        """One line: size of the network, weights, precision, device, path."""
+        """One line: size of the network, weights, precision, device, path and why this one."""
         config, facts = self.facts.config, self.facts.facts
         return (
             f"CAGFace F={config['features']} L={config['units']} {facts['protocol']} "
-            f"({self.facts.sha256[:8]}) {self.runner.precision} on {self.device} ({self.path})"
+            f"({self.facts.sha256[:8]}) {self.runner.precision} on {self.device} "
+            f"({self.path}, {self.why})"
         )
+
+    def _open(self, network: FoldedCAGFace, where: Place) -> Runner:
+        """Make the network ready on its path; on the processor, if need be, find the fastest."""
+        facts = self.facts.facts
+        self.why = "as asked"
+        if where.path == ANY_CPU_PATH:
+            path, self.why = fastest(
+                cpu_paths(facts),
+                lambda name: open_runner(network, replace(where, path=name), facts),
+                network.config.in_channels,
+                self.facts.sha256,
+            )
+            where = replace(where, path=path)
+        return open_runner(network, where, facts)
 
     @property
     def path(self) -> str:
