@@ -23,6 +23,8 @@ from cagface_core.crop import BUCKETS_PX, choose_crop, cut
 from cagface_core.cuts import CutDetector
 from cagface_core.detect import Detector, open_detector
 from cagface_core.engine import Engine, find_device
+from cagface_core.looks import Look, Looks
+from cagface_core.motion import Follower
 from cagface_core.paste import feather, overlap, paste, upscale_frame
 from cagface_core.steady import Steadier
 from cagface_core.track import Tracker
@@ -30,7 +32,12 @@ from cagface_core.types import Crop, Enhanced, Face, Frame, Image, Outcome
 
 log = logging.getLogger(__name__)
 
-_SEARCH_EVERY_S = 1.0
+_LOOK_EVERY_S = {"live": 0.25, "file": 0.0, "image": 0.0}
+"""How often the detector looks at faces that rest; between, they are followed by their motion."""
+
+_PATIENCE = 2.0
+"""Live, heatmaps may get this many times as old until a frame with nothing else to do comes."""
+
 _DEFAULTS = {
     ("live", True): ("pico", 96), ("live", False): ("nano", 256),
     ("file", True): ("nano", 256), ("file", False): ("nano", 0),
@@ -43,15 +50,16 @@ _GUARD_MEAN_LEVELS = 40.0  # a residual this strong on average is no face any mo
 
 @dataclass(slots=True)
 class State:
-    """What one stream remembers: tracks, heatmaps, faces as shown, crop sizes, the last look."""
+    """What one stream remembers: looks, tracks, heatmaps, faces as shown, crop sizes."""
 
-    tracker: Tracker
+    looks: Looks
+    tracker: Tracker = field(default_factory=Tracker)
+    follower: Follower = field(default_factory=Follower)
     attention: AttentionCache = field(default_factory=AttentionCache)
     steadier: Steadier = field(default_factory=Steadier)
     cuts: CutDetector = field(default_factory=CutDetector)
     faces: tuple[Face, ...] = ()
     crop_sizes: dict[int, int] = field(default_factory=dict[int, int])
-    searched_s: float = 0.0
 
     def reset(self) -> None:
         """Forget everything: the next frame is the first of a stream."""
@@ -60,7 +68,9 @@ class State:
 
     def forget_faces(self) -> None:
         """Forget the faces, as after a cut or a change of size; identities go on counting."""
+        self.looks.reset()
         self.tracker.reset()
+        self.follower.clear()
         self.attention.clear()
         self.steadier.clear()
         self.faces = ()
@@ -93,7 +103,7 @@ class FaceEnhancer:
 
     def new_state(self) -> State:
         """Start the memory of a new stream."""
-        return State(Tracker())
+        return State(Looks(_LOOK_EVERY_S[self.config.mode]))
 
     def enhance(self, frame: Frame, state: State) -> Enhanced:
         """Enhance the faces of one frame.
@@ -108,12 +118,13 @@ class FaceEnhancer:
         """
         clock = _Clock()
         with clock("detect"):
-            faces = largest(self._find(frame, state), self.config.max_faces)
+            found, looked = self._find(frame, state)
+            faces = largest(found, self.config.max_faces)
         with clock("crop"):
             crops = self._crop(faces, frame.rgb, state)
             pictures = [cut(frame.rgb, crop) for crop in crops]
         with clock("attention"):
-            maps, hits = self._attend(faces, crops, pictures, frame.time_s, state)
+            maps, hits = self._attend(faces, crops, pictures, frame.time_s, state, looked)
         with clock("network"):
             residuals, outcomes = self._enhance(pictures, maps)
         with clock("steady"):
@@ -147,17 +158,20 @@ class FaceEnhancer:
         """Release the detector."""
         self.detector.close()
 
-    def _find(self, frame: Frame, state: State) -> tuple[Face, ...]:
-        """Detect and track; a thorough search after each cut and then once a second."""
-        cut_here = state.cuts.is_cut(frame.rgb)
-        if cut_here:
+    def _find(self, frame: Frame, state: State) -> tuple[tuple[Face, ...], bool]:
+        """Follow the faces by their motion, and detect where it is time; whether it was."""
+        if state.cuts.is_cut(frame.rgb):
             state.forget_faces()
-        search = cut_here or not 0 <= frame.time_s - state.searched_s < _SEARCH_EVERY_S
-        if search:
-            state.searched_s = frame.time_s
-        found = self.detector.detect(frame.rgb, state.faces, search=search)
-        state.faces = state.tracker.update(found, frame.time_s)
-        return state.faces
+        motions = state.follower.follow(frame.rgb)
+        look = state.looks.next(state.faces, motions, frame.time_s)
+        state.tracker.move(motions)
+        state.faces = state.tracker.coast(frame.time_s)
+        if look is not Look.NONE:
+            search = look is Look.SEARCH
+            found = self.detector.detect(frame.rgb, state.faces, search=search)
+            state.faces = state.tracker.update(found, frame.time_s)
+        state.follower.remember(frame.rgb, state.faces)
+        return state.faces, look is not Look.NONE
 
     def _crop(self, faces: Sequence[Face], rgb: Image, state: State) -> list[Crop]:
         """Place each face's crop; its bucket is kept while it still fits."""
@@ -168,16 +182,21 @@ class FaceEnhancer:
 
     def _attend(
         self, faces: Sequence[Face], crops: list[Crop], pictures: list[Image], time_s: float,
-        state: State,
+        state: State, busy: bool,
     ) -> tuple[list[Tensor], int]:  # fmt: skip
-        """Heatmaps for each face, from the cache where they still hold; and how many did."""
+        """Heatmaps for each face, from the cache where they still hold; and how many did.
+
+        Live, no frame does more than one thing that can wait: ``busy`` ones have done theirs.
+        """
         maps: list[Tensor] = []
         hits = 0
         state.attention.forget_others({face.id for face in faces})
         for face, crop, picture in zip(faces, crops, pictures, strict=True):
-            found = state.attention.find(face, crop, picture, time_s)
+            patience = _PATIENCE if busy and self.config.mode == "live" else 1.0
+            found = state.attention.find(face, crop, picture, time_s, patience)
             hits += found is not None
             if found is None:
+                busy = True
                 (found,) = self.engine.parse([picture])
                 state.attention.keep(face, crop, picture, time_s, found)
             maps.append(found)
