@@ -40,7 +40,7 @@ def load_enhancer(config: EnhancerConfig) -> PictureEnhancer[Any]:
 def add_enhancer_arguments(
     parser: argparse.ArgumentParser, *, weights: str, scale: int, max_faces: int
 ) -> None:
-    """Add --preset, --weights, --parser, --scale, --strength, --max-faces, --max-crop-px, --device.
+    """Add the options, from --preset to --device, that say how faces are enhanced.
 
     Their values are read by `enhancer_config`.
     """
@@ -53,8 +53,15 @@ def add_enhancer_arguments(
     group.add_argument(
         "--weights",
         default=weights,
-        metavar="clean|webcam|FILE",
+        metavar="clean|webcam|detail|FILE",
         help=f"what the network was trained for, or a weights file (default: {weights})",
+    )
+    group.add_argument(
+        "--detail",
+        type=_share,
+        default=1.0,
+        metavar="0..1",
+        help="with --weights detail: 0 is webcam, in between a mixture (default: 1)",
     )
     group.add_argument(
         "--parser",
@@ -91,7 +98,12 @@ def add_enhancer_arguments(
         help="the network sees larger face crops shrunk to this: 64 or more, smaller is faster, "
         "0 is no limit (default: by mode and device)",
     )
-    group.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    group.add_argument(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N, mps, or a path by name: cuda-graph, cuda-eager, "
+        "cpu-float32, cpu-bfloat16, openvino-bfloat16, openvino-int8 (default: auto)",
+    )
     parser.set_defaults(default_scale=scale)
 
 
@@ -101,6 +113,7 @@ def enhancer_config(arguments: argparse.Namespace, mode: Mode) -> EnhancerConfig
         mode=mode,
         preset=arguments.preset,
         weights=arguments.weights,
+        detail=arguments.detail,
         parser=arguments.parser,
         scale=arguments.scale or arguments.default_scale,
         strength=arguments.strength,
