@@ -132,10 +132,10 @@ class FaceEnhancer:
             maps, hits = self._attend(faces, crops, pictures, frame.time_s, state, looked)
         with clock("network"):
             residuals, outcomes = self._enhance(pictures, maps)
-        with clock("steady"):
-            self._steady(faces, crops, pictures, residuals, state)
         with clock("background"):
             canvas = upscale_frame(frame.rgb, self.config.scale)
+        with clock("steady"):
+            self._steady(faces, crops, pictures, canvas, residuals, state)
         with clock("paste"):
             self._paste(canvas, crops, residuals)
         counts = {"attention_hits": hits, "attention_misses": len(faces) - hits}
@@ -234,16 +234,19 @@ class FaceEnhancer:
         return residuals, outcomes
 
     def _steady(
-        self, faces: Sequence[Face], crops: list[Crop], pictures: list[Image],
+        self, faces: Sequence[Face], crops: list[Crop], pictures: list[Image], canvas: Image,
         residuals: list[NDArray[np.float32] | None], state: State,
     ) -> None:  # fmt: skip
-        """Average still faces over time, in place."""
+        """Average still faces over time, in place; ``canvas`` is the plain upscale of the frame."""
+        scale = self.config.scale
         shown = {f.id for f, r in zip(faces, residuals, strict=True) if r is not None}
         state.steadier.forget_others(shown)
         for index, (face, residual) in enumerate(zip(faces, residuals, strict=True)):
             if residual is not None:
+                crop = crops[index]
+                plain = cut(canvas, Crop(scale * crop.x, scale * crop.y, scale * crop.size))
                 residuals[index] = state.steadier.steady(
-                    face.id, crops[index], pictures[index], residual, self.config.scale
+                    face.id, crop, pictures[index], plain, residual
                 )
 
     def _paste(
@@ -256,7 +259,9 @@ class FaceEnhancer:
         for crop, residual in zip(crops, residuals, strict=True):
             if residual is None:
                 continue
-            mask = self.config.strength * feather(crop, height, width, scale)
+            mask = feather(crop, height, width, scale)
+            if self.config.strength < 1:
+                mask *= self.config.strength
             paste(canvas, base, residual, mask, crop, scale)
 
 

@@ -40,7 +40,6 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("engine", "tiles"): "faces larger than the largest bucket go through in tiles",
     ("fold", "cagface"): "the fold rewrites this network's upsamplers",
     ("paths", "fold"): "the paths run the network folded",
-    ("steady", "paste"): "a residual is measured against the plain upscale",
 }
 
 COMMAND_LINE = re.compile(r"realtime\.(cli|commands)\b")
