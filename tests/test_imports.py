@@ -68,7 +68,6 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("paths", "fold"): "the paths run the network folded",
     ("sparing", "paths"): "it wraps a runner of any path",
     ("sparing", "tiles"): "a face that does not fit goes through in tiles",
-    ("steady", "paste"): "a residual is measured against the plain upscale",
 }
 
 COMMAND_LINE = re.compile(r"realtime\.(cli|commands)\b")
