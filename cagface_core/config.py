@@ -34,7 +34,8 @@ class EnhancerConfig:
             shrunk to this, and what is finer than that comes from the frame. 0 means no limit:
             large faces go through in tiles. None chooses by mode and device: live 96 on a
             processor and 256 on a GPU, files 256 on a processor, no limit otherwise.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or a path by its name, see
+            ``cagface_core.paths.PATHS``.
     """
 
     preset: str | None = None

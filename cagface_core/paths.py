@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from cagface_core.crop import BUCKETS_PX
+from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import DeviceError
 from cagface_core.fold import FoldedCAGFace, fold, halved, place
+from cagface_core.openvino_runner import OpenVinoRunner
+from cagface_core.quantise import FACT
 
 CPU_PATHS = ("cpu-float32", "cpu-bfloat16", "openvino-bfloat16", "openvino-int8")
 PATHS = ("cuda-graph", "cuda-eager", "mps", *CPU_PATHS)
 """What ``--device`` may name besides ``auto``, ``cpu``, ``cuda``, ``cuda:N`` and ``mps``."""
 
+ANY_CPU_PATH = "cpu"
+"""The fastest of :data:`CPU_PATHS`, to be found out; no path by itself."""
+
 FACTORS = (2, 4)
+BATCHES = (1, 2, 4, 8)
+"""The batches that have a CUDA graph, at each side of ``BUCKETS_PX``."""
+
+_DTYPES = {"cuda-graph": torch.float16, "cuda-eager": torch.float16, "cpu-bfloat16": torch.bfloat16}
+"""On GPUs float16, not bfloat16: as fast, eight times as fine, and the weights ship in it."""
 
 
 class Runner(Protocol):
     """CAGFace on one path."""
 
     path: str
-    """One of :data:`PATHS`."""
+    """Its name, one of :data:`PATHS`."""
     precision: str
     """``float32``, ``bfloat16``, ``float16`` or ``int8``."""
     device: torch.device
@@ -47,7 +61,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A path, and the device it computes on."""
+    """A path, or :data:`ANY_CPU_PATH`, and the device it computes on."""
 
     path: str
     device: torch.device
@@ -71,6 +85,44 @@ class TorchRunner:
         """Super-resolve a batch; see :class:`Runner`."""
         block = block.to(dtype=self.dtype, memory_format=torch.channels_last)
         return self.networks[factor](block).float()
+
+
+class GraphRunner:
+    """CAGFace as CUDA graphs: one per side and batch of ``BUCKETS_PX`` and :data:`BATCHES`."""
+
+    def __init__(self, network: FoldedCAGFace, where: Place, pool: GraphPool) -> None:
+        """Convert the weights; graphs are captured at the first call of each shape."""
+        self.eager, self.pool = TorchRunner(network, where, torch.float16), pool
+        self.path, self.device, self.precision = where.path, where.device, self.eager.precision
+        self.graphs = {factor: Graphed(self._at(factor), pool) for factor in FACTORS}
+
+    def _at(self, factor: int) -> Callable[[Tensor], Tensor]:
+        return lambda block: self.eager(block, factor)
+
+    @torch.inference_mode()
+    def __call__(self, block: Tensor, factor: int) -> Tensor:
+        """Super-resolve a batch; see :class:`Runner`. Other shapes are not captured."""
+        graph = self.graphs[factor]
+        height, width = block.shape[-2:]
+        if height != width or width not in BUCKETS_PX:
+            return self.eager(block, factor)
+        parts: list[Tensor] = []
+        done = 0
+        for size in batch_sizes(len(block)):
+            part = block[done : done + size]
+            graph.capture(part)
+            parts.append(graph(part))
+            done += size
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def batch_sizes(count: int) -> list[int]:
+    """Split a number of faces into batches of :data:`BATCHES`, largest first."""
+    sizes: list[int] = []
+    for batch in reversed(BATCHES):
+        sizes += [batch] * (count // batch)
+        count %= batch
+    return sizes
 
 
 def find_device(name: str) -> torch.device:
@@ -109,20 +161,34 @@ def find_place(name: str) -> Place:
     device = find_device(name)
     if name in PATHS:
         return Place(name, device)
-    by_type = {"cuda": "cuda-graph", "mps": "mps", "cpu": _cpu_path()}
+    by_type = {"cuda": "cuda-graph", "mps": "mps", "cpu": ANY_CPU_PATH}
     return Place(by_type[device.type], device)
 
 
-def open_runner(network: FoldedCAGFace, where: Place) -> Runner:
-    """Make the network ready on a path."""
-    dtypes = {
-        "cpu-bfloat16": torch.bfloat16,
-        "cuda-graph": torch.float16,
-        "cuda-eager": torch.float16,
-    }
-    return TorchRunner(network, where, dtypes.get(where.path, torch.float32))
+def cpu_paths(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the processor's paths that work here with weights of these facts."""
+    paths = ["cpu-float32"]
+    if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        paths.append("cpu-bfloat16")  # elsewhere it is emulated, many times slower
+    if importlib.util.find_spec("openvino") is not None:
+        paths += ["openvino-bfloat16", *(["openvino-int8"] if FACT in facts else [])]
+    return tuple(paths)
 
 
-def _cpu_path() -> str:
-    """bfloat16 where the processor multiplies it, twice as fast as float32."""
-    return "cpu-bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "cpu-float32"
+def open_runner(network: FoldedCAGFace, where: Place, facts: Mapping[str, Any]) -> Runner:
+    """Make the network ready on a path.
+
+    Args:
+        network: float32, on the processor.
+        where: the path and its device.
+        facts: those of the weights file.
+
+    Raises:
+        DeviceError: a package is missing.
+        WeightsError: the path needs facts that the weights do not hold.
+    """
+    if where.path.startswith("openvino"):
+        return OpenVinoRunner(network, where.path, facts.get(FACT))
+    if where.path == "cuda-graph":
+        return GraphRunner(network, where, GraphPool(where.device))
+    return TorchRunner(network, where, _DTYPES.get(where.path, torch.float32))
