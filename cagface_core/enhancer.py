@@ -70,8 +70,15 @@ class State:
 class FaceEnhancer:
     """Finds the faces of a frame and super-resolves them into its upscale."""
 
-    def __init__(self, config: EnhancerConfig | None = None) -> None:
+    def __init__(
+        self, config: EnhancerConfig | None = None, detector: Detector | None = None
+    ) -> None:
         """Load the networks and the detector.
+
+        Args:
+            config: what it is to do; None is all defaults.
+            detector: finds the faces and is closed with the enhancer; None is MediaPipe's, as the
+                mode asks.
 
         Raises:
             ConfigError: preset and weights do not go together.
@@ -84,7 +91,8 @@ class FaceEnhancer:
         weights = checkpoint.find_sr(self.config.preset or preset, self.config.weights)
         self.engine = Engine(weights, str(device), self.config.parser)
         self.max_crop_px = limit if self.config.max_crop_px is None else self.config.max_crop_px
-        self.detector: Detector = open_detector("live" if self.config.mode == "live" else "file")
+        mode = "live" if self.config.mode == "live" else "file"
+        self.detector: Detector = detector or open_detector(mode)
 
     @property
     def description(self) -> str:

@@ -1,0 +1,124 @@
+"""Presets, crop sizes and batches in; what the networks alone reach on every path here, out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cagface_core import checkpoint
+from cagface_core.bench.flops import multiply_adds
+from cagface_core.bench.results import NetworkRow, Results
+from cagface_core.bench.timing import Budget, sample
+from cagface_core.crop import BUCKETS_PX
+from cagface_core.fold import FoldedCAGFace, fold, place
+
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """Which networks are timed, on which crops; a call that would last over ``most_ms`` is not."""
+
+    presets: Sequence[str]
+    budget: Budget
+    sides_px: Sequence[int] = BUCKETS_PX
+    batches: Sequence[int] = (1, 2, 4, 8)
+    most_ms: float = 2000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One way to run a network here: (N, C, H, W) float32 block to (N, 3, 4H, 4W)."""
+
+    name: str
+    precision: str
+    run: Run
+
+
+def presets(*, everything: bool) -> list[str]:
+    """The presets that ship with weights; with ``everything`` also the others."""
+    with_weights = {name.rsplit("-", 1)[0] for name in checkpoint.shipped()}
+    return [name for name in checkpoint.PRESETS if everything or name in with_weights]
+
+
+def open_network(preset: str) -> tuple[FoldedCAGFace, str | None]:
+    """The folded network of a preset, and its weights' sha256.
+
+    One of a preset's shipped weights serves for all, since values change no time; a preset
+    without any is freshly initialised.
+    """
+    for name in checkpoint.shipped():
+        if name.rsplit("-", 1)[0] == preset:
+            model, facts = checkpoint.load_sr(checkpoint.find_named(name))
+            return fold(model), facts.sha256
+    torch.manual_seed(0)
+    return FoldedCAGFace(checkpoint.PRESETS[preset]).eval(), None
+
+
+def open_paths(network: FoldedCAGFace, device: torch.device) -> list[Path]:
+    """Every way to run a network on a device."""
+    found: list[Path] = []
+    for precision in ("float32", "bfloat16"):
+        dtype = getattr(torch, precision)
+        model = place(fold(network), device).to(dtype)
+
+        def run(block: Tensor, model: FoldedCAGFace = model, dtype: torch.dtype = dtype) -> Tensor:
+            return model(block.to(dtype, memory_format=torch.channels_last))
+
+        found.append(Path(f"{device.type}-{precision}", precision, run))
+    return found
+
+
+def block_for(network: FoldedCAGFace, batch: int, side_px: int, device: torch.device) -> Tensor:
+    """A block of noise in [-1, 1] that the network can be given."""
+    torch.manual_seed(0)
+    shape = (batch, network.config.in_channels, side_px, side_px)
+    return torch.rand(shape, device=device) * 2 - 1
+
+
+def measure_networks(
+    plan: NetworkPlan, device: torch.device, results: Results, say: Callable[[str], None]
+) -> None:
+    """Time every preset on every path, crop size and batch; adds ``network`` rows and notes."""
+    for preset in plan.presets:
+        network, sha256 = open_network(preset)
+        say(f"network {preset}")
+        for path in open_paths(network, device):
+            left_out: list[str] = []
+            rate: float | None = None  # GFLOP/s of the crop before
+            for side_px in plan.sides_px:
+                for batch in plan.batches:
+                    block = block_for(network, batch, side_px, device)
+                    gflop = 2e-9 * multiply_adds(network, tuple(block.shape))  # pyright: ignore[reportArgumentType]
+                    if rate is not None and gflop / rate * 1000 > plan.most_ms:
+                        left_out.append(f"{batch} of {side_px} px")
+                        continue
+                    row = _row(preset, network, sha256, path, block, gflop, plan.budget, results)
+                    results.network.append(row)
+                    rate = row.gflop_per_s
+            if left_out:
+                results.notes.append(
+                    f"{preset} on {path.name}: left out {', '.join(left_out)}: a call would last "
+                    f"more than {plan.most_ms / 1000:g} s"
+                )
+
+
+def _row(
+    preset: str, network: FoldedCAGFace, sha256: str | None, path: Path, block: Tensor,
+    gflop: float, budget: Budget, results: Results,
+) -> NetworkRow:  # fmt: skip
+    with torch.inference_mode():
+        timing = sample(lambda: path.run(block), block.device, budget)
+    batch, _, _, side_px = block.shape
+    per_s = gflop / timing.p50_ms * 1000
+    peak = results.peak(path.precision)
+    return NetworkRow(
+        preset=preset, features=network.config.features, units=network.config.units,
+        sha256=sha256, path=path.name, precision=path.precision, side_px=side_px, batch=batch,
+        n=timing.n, best_ms=timing.best_ms, p50_ms=timing.p50_ms, p95_ms=timing.p95_ms,
+        faces_per_s=batch / timing.p50_ms * 1000, gflop=gflop, gflop_per_s=per_s,
+        roofline_share=per_s / peak if peak else None,
+    )  # fmt: skip
