@@ -105,9 +105,9 @@ class LinearChain(nn.Sequential):
         return x[..., top : top + height, left : left + width]
 
 
-def pad_context(x: Tensor) -> Tensor:
-    """Pad (N, C, H, W) with the two replicated pixels a side that a linear chain reads."""
-    return F.pad(x, (CONTEXT_PX, CONTEXT_PX, CONTEXT_PX, CONTEXT_PX), mode="replicate")
+def pad_context(x: Tensor, pixels: int = CONTEXT_PX) -> Tensor:
+    """Pad (N, C, H, W) with the replicated pixels a side that a linear chain reads."""
+    return F.pad(x, (pixels, pixels, pixels, pixels), mode="replicate")
 
 
 def make_gates(config: CAGFaceConfig) -> tuple[nn.Conv2d | None, nn.Conv2d | None]:

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from cagface_core import checkpoint
 from cagface_core.attention import component_maps, make_block, resize_maps, to_signed
-from cagface_core.errors import DeviceError, WeightsError
+from cagface_core.consistency import hold, resize
+from cagface_core.errors import WeightsError
 from cagface_core.fold import fold, place
-from cagface_core.paste import consistent, resize, upscale_frame
+from cagface_core.paste import upscale_frame
+from cagface_core.paths import find_place, open_runner
 from cagface_core.tiles import tiled
 from cagface_core.types import Image
 
@@ -33,7 +35,8 @@ class Engine:
 
         Args:
             sr_weights: a ``.safetensors`` file of kind ``sr``.
-            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or a path by its name, see
+                :data:`cagface_core.paths.PATHS`.
             parser_weights: a component network, ours or ``.pth`` of the face-parsing layout;
                 None is the shipped one.
 
@@ -41,12 +44,14 @@ class Engine:
             WeightsError: a file is missing, damaged or of another kind.
             DeviceError: the device is not there.
         """
-        self.device = find_device(device)
+        where = find_place(device)
+        self.device = where.device
         model, self.facts = checkpoint.load_sr(sr_weights)
         parser, self.parser_facts = checkpoint.load_parser(
             parser_weights or checkpoint.WEIGHTS_DIR / "parser.safetensors"
         )
-        self.network = place(fold(model), self.device)
+        self.attention: str = model.config.attention
+        self.runner = open_runner(fold(model), where)
         self.parser = place(parser, self.device)
         protocol = self.facts.facts.get("protocol")
         if protocol not in _CONSISTENCY_SIGMA_PX:
@@ -58,12 +63,17 @@ class Engine:
 
     @property
     def description(self) -> str:
-        """One line: size of the network, weights, device."""
+        """One line: size of the network, weights, precision, device, path."""
         config, facts = self.facts.config, self.facts.facts
         return (
             f"CAGFace F={config['features']} L={config['units']} {facts['protocol']} "
-            f"({self.facts.sha256[:8]}) float32 on {self.device}"
+            f"({self.facts.sha256[:8]}) {self.runner.precision} on {self.device} ({self.path})"
         )
+
+    @property
+    def path(self) -> str:
+        """The way it computes, one of :data:`cagface_core.paths.PATHS`."""
+        return self.runner.path
 
     @torch.inference_mode()
     def parse(self, pictures: list[Image]) -> list[Tensor]:
@@ -101,11 +111,11 @@ class Engine:
             seen = resize(lr, limit_px, limit_px)
         height, width = seen.shape[-2:]
         spread = resize_maps(torch.cat(maps), height, width)
-        large = max(height, width) > _ONE_PASS_PX
-        sr4 = tiled(self._forward, seen, spread) if large else self._forward(seen, spread)
+        block = make_block(seen, spread, self.attention)
         size = (scale * lr.shape[-2], scale * lr.shape[-1])
-        sr = consistent(resize(sr4, *size), lr, self.sigma_px, (height, width))
-        residual = (sr - resize(lr, *size)) * 127.5
+        factor = 4 if max(size) > 2 * max(height, width) else 2
+        sr = resize(self._forward(block, factor), *size)
+        residual = hold(sr, lr, self.sigma_px, (height, width)) * 127.5
         return residual.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     def upscale(self, rgb: Image, strength: float = 1.0) -> Image:
@@ -114,28 +124,8 @@ class Engine:
         enhanced = upscale_frame(rgb, 4) + strength * residual
         return np.clip(enhanced + 0.5, 0, 255).astype(np.uint8)
 
-    def _forward(self, lr: Tensor, maps: Tensor) -> Tensor:
-        """Run CAGFace on (N, 3, H, W) crops and (N, 3, H, W) heatmaps."""
-        block = make_block(lr, maps, self.network.config.attention)
-        return self.network(block.to(memory_format=torch.channels_last))
-
-
-def find_device(name: str) -> torch.device:
-    """Choose the device; ``auto`` takes CUDA, then MPS, then the processor.
-
-    Raises:
-        DeviceError: the name is unknown, or no such device is there.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise DeviceError(
-            f"cannot compute on device {name!r} ({reason}); use --device cpu, or auto"
-        ) from error
-    return device
+    def _forward(self, block: Tensor, factor: int) -> Tensor:
+        """Run CAGFace on (N, C, H, W) blocks of any size."""
+        if max(block.shape[-2:]) <= _ONE_PASS_PX:
+            return self.runner(block, factor)
+        return tiled(lambda part: self.runner(part, factor), block, factor=factor)

@@ -22,8 +22,9 @@ from cagface_core.config import EnhancerConfig
 from cagface_core.crop import BUCKETS_PX, choose_crop, cut
 from cagface_core.cuts import CutDetector
 from cagface_core.detect import Detector, open_detector
-from cagface_core.engine import Engine, find_device
+from cagface_core.engine import Engine
 from cagface_core.paste import feather, overlap, paste, upscale_frame
+from cagface_core.paths import find_device
 from cagface_core.steady import Steadier
 from cagface_core.track import Tracker
 from cagface_core.types import Crop, Enhanced, Face, Frame, Image, Outcome
@@ -89,7 +90,7 @@ class FaceEnhancer:
         device = find_device(self.config.device)
         preset, limit = _DEFAULTS[self.config.mode, device.type == "cpu"]
         weights = checkpoint.find_sr(self.config.preset or preset, self.config.weights)
-        self.engine = Engine(weights, str(device), self.config.parser)
+        self.engine = Engine(weights, self.config.device, self.config.parser)
         self.max_crop_px = limit if self.config.max_crop_px is None else self.config.max_crop_px
         mode = "live" if self.config.mode == "live" else "file"
         self.detector: Detector = detector or open_detector(mode)

@@ -31,6 +31,9 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 KERNEL_PX = 2 * CONTEXT_PX + 1
 
+_HALF_PX = KERNEL_PX + 2
+"""Shrinking 4x to 2x, antialiased, reads one low-resolution pixel more on each side."""
+
 
 def fold_chain(chain: LinearChain) -> tuple[Tensor, Tensor]:
     """Collapse a linear chain into one 5x5 convolution; differentiable.
@@ -97,10 +100,11 @@ def collapsed_forward(
 class FoldedCAGFace(nn.Module):
     """CAGFace as it runs and ships: equal to the unfolded network, which it can also go on from."""
 
-    def __init__(self, config: CAGFaceConfig) -> None:
-        """Build the folded layers, with parameters to be filled by :func:`fold`."""
+    def __init__(self, config: CAGFaceConfig, factor: int = 4) -> None:
+        """Build the folded layers, with parameters to be filled by :func:`fold`, :func:`halved`."""
         super().__init__()
         self.config = config
+        self.factor = factor
         f = config.features
         self.gate1, self.gate2 = make_gates(config)
         self.stem1 = nn.Conv2d(config.in_channels, f, 3, padding=1)
@@ -108,20 +112,22 @@ class FoldedCAGFace(nn.Module):
         self.upsampler1 = nn.Conv2d(f, 12, KERNEL_PX)
         self.stem2 = nn.Conv2d(stem2_channels(config), f, KERNEL_PX)
         self.backbone2 = Backbone(f, config.units)
-        self.upsampler2 = nn.Conv2d(2 * f, 48, KERNEL_PX)
+        self.upsampler2 = nn.Conv2d(2 * f, 3 * factor**2, KERNEL_PX if factor == 4 else _HALF_PX)
 
     def forward(self, block: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) in [-1, 1] to ``sr4`` (N, 3, 4H, 4W), about [-1, 1]."""
+        """Map (N, in_channels, H, W) in [-1, 1] to (N, 3, factor*H, factor*W), about [-1, 1]."""
         return self.outputs(block)[1]
 
     def outputs(self, block: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute ``sr2`` in its space-to-depth form, (N, 12, H, W), and ``sr4``."""
+        """Compute ``sr2`` in its space-to-depth form, (N, 12, H, W), and the picture."""
         features1 = gated(self.gate1, self.stem1(block), block)
         sr2 = self.upsampler1(pad_context(self.backbone1(features1)))  # space-to-depth form
         features2 = self.stem2(pad_context(stem2_input(self.config, sr2, block)))
         features2 = self.backbone2(gated(self.gate2, features2, block))
         features = torch.cat([features2, features1], dim=1)
-        return sr2, F.pixel_shuffle(self.upsampler2(pad_context(features)), 4)
+        reach = self.upsampler2.kernel_size[0] // 2
+        sr = self.upsampler2(pad_context(features, reach))
+        return sr2, F.pixel_shuffle(sr, self.factor)
 
 
 def place(module: ModuleT, device: str | torch.device) -> ModuleT:
@@ -148,3 +154,35 @@ def fold(model: CAGFace | FoldedCAGFace) -> FoldedCAGFace:
         state[f"{name}.weight"], state[f"{name}.bias"] = weight, bias
     folded.load_state_dict(state)
     return folded.to(next(model.parameters()).device).eval()
+
+
+@torch.no_grad()
+def halved(network: FoldedCAGFace) -> FoldedCAGFace:
+    """Fold the shrinking of the 4x picture to 2x (bicubic, antialiased) into the last layer.
+
+    Half as many multiply-adds there, and no 4x picture. Away from the outermost two pixels of the
+    input, equal to shrinking afterwards; all other layers are shared with ``network``.
+    """
+    last = network.upsampler2
+    size, middle = 2 * _HALF_PX + 1, _HALF_PX
+    impulse = torch.zeros(last.in_channels, last.in_channels, size, size, dtype=torch.float64)
+    impulse[range(last.in_channels), range(last.in_channels), middle, middle] = 1
+    assert last.bias is not None
+    bias = last.bias.double().cpu()
+    response = F.conv2d(impulse, last.weight.double().cpu(), padding=CONTEXT_PX)
+    constant = bias[:, None, None].expand(1, -1, size, size)
+
+    def shrunk(channels: Tensor) -> Tensor:
+        sr4 = F.pixel_shuffle(channels, 4)
+        sr2 = F.interpolate(sr4, scale_factor=0.5, mode="bicubic", antialias=True)
+        return F.pixel_unshuffle(sr2, 2)
+
+    reach = _HALF_PX // 2
+    window = slice(middle - reach, middle + reach + 1)
+    weight = shrunk(response)[..., window, window].permute(1, 0, 2, 3).flip(2, 3)
+    state = network.state_dict()
+    state["upsampler2.weight"] = weight.to(last.weight).contiguous()
+    state["upsampler2.bias"] = shrunk(constant)[0, :, middle, middle].to(last.weight)
+    half = FoldedCAGFace(network.config, 2)
+    half.load_state_dict(state, assign=True)
+    return half.eval().requires_grad_(False)

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cagface_core.types import Crop, Image
 
@@ -26,47 +23,6 @@ def upscale_frame(rgb: Image, scale: int) -> Image:
         return rgb.copy()
     size = (rgb.shape[1] * scale, rgb.shape[0] * scale)
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-def resize(x: Tensor, height: int, width: int) -> Tensor:
-    """Bring (N, C, H, W) to (height, width): bicubic, antialiased where it shrinks.
-
-    Enlarging, it is what :func:`upscale_frame` does.
-    """
-    if x.shape[-2:] == (height, width):
-        return x
-    shrinks = height < x.shape[-2]
-    return F.interpolate(
-        x, size=(height, width), mode="bicubic", align_corners=False, antialias=shrinks
-    )
-
-
-def consistent(
-    sr: Tensor, lr: Tensor, sigma_px: float, seen: tuple[int, int] | None = None
-) -> Tensor:
-    """Hold a super-resolved face to its input: one back-projection step.
-
-    What the face, shrunk again, has too much or too little of is upscaled and put right. With
-    ``sigma_px`` 0 all of it: nothing the input shows may change. With more, only its smooth part:
-    colour and shading cannot drift, but noise and block edges, finer than ``sigma_px``, may go.
-    A network that saw its input shrunk knows nothing of what is finer than it saw, so that is kept
-    whole too: a large sharp face must not become the softer one that the network was shown.
-
-    Args:
-        sr: (N, 3, S*H, S*W), the enhanced picture at any integer scale S.
-        lr: (N, 3, H, W), its input, in the same range.
-        sigma_px: Gaussian standard deviation in pixels of what the network saw.
-        seen: (height, width) at which the network saw the input; None is the input's own.
-
-    Returns:
-        (N, 3, S*H, S*W).
-    """
-    difference = lr - resize(sr, lr.shape[-2], lr.shape[-1])
-    if sigma_px:
-        coarse = resize(difference, *(seen or lr.shape[-2:]))
-        finer = difference - resize(coarse, *lr.shape[-2:])
-        difference = resize(_smooth(coarse, sigma_px), *lr.shape[-2:]) + finer
-    return sr + resize(difference, sr.shape[-2], sr.shape[-1])
 
 
 def feather(crop: Crop, frame_height: int, frame_width: int, scale: int) -> NDArray[np.float32]:
@@ -126,14 +82,3 @@ def _ramp(start: int, size: int, length: int, scale: int) -> NDArray[np.float32]
         ramp = np.minimum(ramp, (size - position - _DEAD_PX) / width)
     ramp = np.clip(ramp, 0, 1)
     return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
-
-
-def _smooth(x: Tensor, sigma_px: float) -> Tensor:
-    """Blur (N, C, H, W) by a Gaussian, borders replicated."""
-    radius = int(2.5 * sigma_px + 0.5)
-    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma_px) ** 2)
-    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, -1)
-    x = F.pad(x, (radius, radius, radius, radius), mode="replicate")
-    x = F.conv2d(x, kernel, groups=x.shape[1])
-    return F.conv2d(x, kernel.transpose(2, 3), groups=x.shape[1])

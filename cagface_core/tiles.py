@@ -20,33 +20,34 @@ def spans(length: int, tile: int = TILE_PX, overlap: int = OVERLAP_PX) -> list[i
 
 
 def tiled(
-    run: Callable[[Tensor, Tensor], Tensor], lr: Tensor, maps: Tensor,
-    tile: int = TILE_PX, overlap: int = OVERLAP_PX,
+    run: Callable[[Tensor], Tensor], block: Tensor,
+    tile: int = TILE_PX, overlap: int = OVERLAP_PX, factor: int = 4,
 ) -> Tensor:  # fmt: skip
     """Super-resolve a picture tile by tile.
 
     Args:
-        run: maps ``lr`` (N, 3, h, w) and ``maps`` (N, 3, h, w) to (N, 3, 4h, 4w).
-        lr: (N, 3, H, W) RGB in [-1, 1].
-        maps: (N, 3, H, W) heatmaps of the whole picture, in [0, 1].
+        run: maps (N, C, h, w) to (N, 3, factor*h, factor*w) float32.
+        block: (N, C, H, W), the network's input for the whole picture.
         tile: side of a tile, in input pixels.
         overlap: pixels that neighbouring tiles share; blended linearly.
+        factor: how many output pixels an input pixel becomes, per side.
 
     Returns:
-        (N, 3, 4H, 4W).
+        (N, 3, factor*H, factor*W) float32.
     """
-    height, width = lr.shape[-2:]
-    total = lr.new_zeros(lr.shape[0], 3, 4 * height, 4 * width)
-    weight = lr.new_zeros(1, 1, 4 * height, 4 * width)
+    f = factor
+    height, width = block.shape[-2:]
+    total = block.new_zeros(block.shape[0], 3, f * height, f * width, dtype=torch.float32)
+    weight = total.new_zeros(1, 1, f * height, f * width)
     th, tw = min(tile, height), min(tile, width)
     rows, columns = spans(height, tile, overlap), spans(width, tile, overlap)
     for y in rows:
         for x in columns:
-            part = run(lr[..., y : y + th, x : x + tw], maps[..., y : y + th, x : x + tw])
-            down = _ramp(4 * th, 4 * overlap, y > 0, y + th < height, lr)
-            across = _ramp(4 * tw, 4 * overlap, x > 0, x + tw < width, lr)
+            part = run(block[..., y : y + th, x : x + tw])
+            down = _ramp(f * th, f * overlap, y > 0, y + th < height, total)
+            across = _ramp(f * tw, f * overlap, x > 0, x + tw < width, total)
             mask = down[:, None] * across[None, :]
-            where = (..., slice(4 * y, 4 * (y + th)), slice(4 * x, 4 * (x + tw)))
+            where = (..., slice(f * y, f * (y + th)), slice(f * x, f * (x + tw)))
             total[where] += part * mask
             weight[where] += mask
     return total / weight

@@ -91,7 +91,12 @@ def add_enhancer_arguments(
         help="the network sees larger face crops shrunk to this: 64 or more, smaller is faster, "
         "0 is no limit (default: by mode and device)",
     )
-    group.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    group.add_argument(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N, mps, or a path by name: cuda-graph, cuda-eager, "
+        "cpu-float32, cpu-bfloat16, openvino-bfloat16, openvino-int8 (default: auto)",
+    )
     parser.set_defaults(default_scale=scale)
 
 

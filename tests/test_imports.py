@@ -33,10 +33,13 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("detect", "blazeface"): "one detector of the several behind the Protocol",
     ("engine", "attention"): "the engine runs both networks and what lies between them",
     ("engine", "checkpoint"): "the engine loads its networks",
+    ("engine", "consistency"): "what the network adds is held to its input",
     ("engine", "fold"): "the engine runs the network folded",
     ("engine", "paste"): "what is added to the plain upscale is measured against that upscale",
+    ("engine", "paths"): "the engine leaves to a path how the network is computed",
     ("engine", "tiles"): "faces larger than the largest bucket go through in tiles",
     ("fold", "cagface"): "the fold rewrites this network's upsamplers",
+    ("paths", "fold"): "the paths run the network folded",
     ("steady", "paste"): "a residual is measured against the plain upscale",
 }
 
@@ -46,7 +49,17 @@ COMMAND_LINE = re.compile(r"realtime\.(cli|commands)\b")
 BACKEND_LIBRARIES = {"av", "pyvirtualcam"}
 BACKENDS = {"camera", "images", "preview", "video", "video_in", "video_out", "virtualcam"}
 
-BARE_MODULES = ("attention", "bisenet", "cagface", "checkpoint", "engine", "fold", "resnet18")
+BARE_MODULES = (
+    "attention",
+    "bisenet",
+    "cagface",
+    "checkpoint",
+    "consistency",
+    "engine",
+    "fold",
+    "paths",
+    "resnet18",
+)
 """These and the entry rooms import where there is no detector, video or virtual camera."""
 
 

@@ -16,8 +16,8 @@ from cagface_core.bench.ratios import compare_folded, compare_paths, compare_pee
 from cagface_core.bench.results import Results, from_json
 from cagface_core.bench.roofline import measure_roofline
 from cagface_core.bench.timing import Budget
-from cagface_core.engine import find_device
 from cagface_core.errors import ConfigError, InputError
+from cagface_core.paths import PATHS, find_device
 
 PARTS = ("roofline", "network", "frame", "live")
 
@@ -57,7 +57,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--only", type=_parts, default=PARTS, metavar="PART,...",
         help=f"some of the parts: {', '.join(PARTS)}; network brings the roofline with it",
     )  # fmt: skip
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument(
+        "--device", default="auto",
+        help=f"auto, cpu, cuda, cuda:N, mps, or one path: {', '.join(PATHS)} (default: auto)",
+    )  # fmt: skip
     parser.add_argument(
         "--all", action="store_true", dest="everything",
         help="also presets without weights, freshly initialised (always on a GPU)",
@@ -113,13 +116,13 @@ def _measure(a: argparse.Namespace, live: RunLive | None, no_live: str) -> Resul
         _say("roofline")
         results.rates = measure_roofline(device, plan.roofline, results.notes)
     if "network" in a.only:
-        measure_networks(plan.network, device, results, _say)
+        measure_networks(plan.network, a.device, results, _say)
         _say("ratios")
         compare_folded(device, plan.ratios, results)
-        compare_paths(device, plan.ratios, results)
-        compare_peers(device, a.data, plan.ratios, results)
+        compare_paths(a.device, plan.ratios, results)
+        compare_peers(a.device, a.data, plan.ratios, results)
     if "frame" in a.only:
-        measure_frames(plan.frames, device, results, _say)
+        measure_frames(plan.frames, a.device, results, _say)
     if "live" in a.only and live is None:
         results.notes.append(no_live)
     elif "live" in a.only and live is not None:

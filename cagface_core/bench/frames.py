@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from cagface_core.bench.results import FrameRow, Results
 from cagface_core.bench.scene import IntroducedDetector, KnownDetector, make_scene
@@ -54,7 +53,7 @@ class _Case:
 
 
 def measure_frames(
-    plan: FramePlan, device: torch.device, results: Results, say: Callable[[str], None]
+    plan: FramePlan, device: str, results: Results, say: Callable[[str], None]
 ) -> None:
     """Time whole frames; adds ``frames`` rows and notes.
 
@@ -69,18 +68,18 @@ def measure_frames(
         )
     for scale in plan.scales:
         say(f"whole frames, scale {scale}")
-        with closing(_Bench(EnhancerConfig(scale=scale, device=str(device)), real)) as bench:
+        with closing(_Bench(EnhancerConfig(scale=scale, device=device), real)) as bench:
             for size in plan.sizes:
                 for faces in plan.faces:
                     case = _Case("number", size, faces, _COMMON_CROP_PX, scale)
-                    results.frames.append(bench.row(case, plan, device))
+                    results.frames.append(bench.row(case, plan))
     scale = plan.scales[len(plan.scales) // 2]
-    config = EnhancerConfig(scale=scale, device=str(device), max_crop_px=max(BUCKETS_PX))
+    config = EnhancerConfig(scale=scale, device=device, max_crop_px=max(BUCKETS_PX))
     say("whole frames by area of the face")
     with closing(_Bench(config, real)) as bench:
         for crop_px in plan.crops_px:
             case = _Case("area", _AREA_SIZE, 1, crop_px, scale)
-            results.frames.append(bench.row(case, plan, device))
+            results.frames.append(bench.row(case, plan))
 
 
 class _Bench:
@@ -91,7 +90,7 @@ class _Bench:
         blank = make_scene(64, 64, 0, 1, 1)
         self._enhancer = FaceEnhancer(config, self._detector or KnownDetector(blank))
 
-    def row(self, case: _Case, plan: FramePlan, device: torch.device) -> FrameRow:
+    def row(self, case: _Case, plan: FramePlan) -> FrameRow:
         """Enhance a scene's frames at 30 Hz and time them."""
         (width, height), enhancer = case.size, self._enhancer
         face_px = round(_FITS * case.crop_px / FACE_TO_CROP)
@@ -107,7 +106,7 @@ class _Bench:
         found, crops_px = 0, [0]
         for index, rgb in enumerate(scene.frames):
             frame = Frame(rgb, round(index * 1_000_000 / _RATE_HZ))
-            wait_for(device)
+            wait_for(enhancer.engine.device)
             enhanced, taken_ms = _timed(lambda frame=frame: enhancer.enhance(frame, state))
             if index < plan.warm_ups:
                 continue

@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import torch
@@ -80,7 +80,7 @@ def _load() -> float | None:
 def _gpu(device: torch.device) -> dict[str, Any] | None:
     if device.type != "cuda":
         return None
-    properties: Any = torch.cuda.get_device_properties(device)
+    properties = cast(Any, torch.cuda.get_device_properties(device))
     return {
         "name": properties.name,
         "memory_mib": properties.total_memory // _MIB,

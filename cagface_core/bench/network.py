@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -13,9 +14,9 @@ from cagface_core.bench.flops import multiply_adds
 from cagface_core.bench.results import NetworkRow, Results
 from cagface_core.bench.timing import Budget, sample
 from cagface_core.crop import BUCKETS_PX
-from cagface_core.fold import FoldedCAGFace, fold, place
-
-Run = Callable[[Tensor], Tensor]
+from cagface_core.errors import CagfaceError, DeviceError
+from cagface_core.fold import FoldedCAGFace, fold
+from cagface_core.paths import CPU_PATHS, PATHS, Place, Runner, find_place, open_runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +28,6 @@ class NetworkPlan:
     sides_px: Sequence[int] = BUCKETS_PX
     batches: Sequence[int] = (1, 2, 4, 8)
     most_ms: float = 2000.0
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """One way to run a network here: (N, C, H, W) float32 block to (N, 3, 4H, 4W)."""
-
-    name: str
-    precision: str
-    run: Run
 
 
 def presets(*, everything: bool) -> list[str]:
@@ -58,18 +50,31 @@ def open_network(preset: str) -> tuple[FoldedCAGFace, str | None]:
     return FoldedCAGFace(checkpoint.PRESETS[preset]).eval(), None
 
 
-def open_paths(network: FoldedCAGFace, device: torch.device) -> list[Path]:
-    """Every way to run a network on a device."""
-    found: list[Path] = []
-    for precision in ("float32", "bfloat16"):
-        dtype = getattr(torch, precision)
-        model = place(fold(network), device).to(dtype)
+def open_runners(network: FoldedCAGFace, device: str, notes: list[str]) -> list[Runner]:
+    """Make a network ready on every path of a device that works here, or on the one path named.
 
-        def run(block: Tensor, model: FoldedCAGFace = model, dtype: torch.dtype = dtype) -> Tensor:
-            return model(block.to(dtype, memory_format=torch.channels_last))
-
-        found.append(Path(f"{device.type}-{precision}", precision, run))
+    Args:
+        network: the folded network.
+        device: as ``--device`` takes it.
+        notes: paths that do not work here are added, a line each, once.
+    """
+    where = find_place(device)
+    wanted = [device] if device in PATHS else [p for p in PATHS if _computes_on(p, where.device)]
+    found: list[Runner] = []
+    for path in wanted:
+        try:
+            if path.startswith("openvino") and find_spec("openvino") is None:
+                raise DeviceError("openvino is not installed")
+            found.append(open_runner(network, Place(path, where.device)))
+        except CagfaceError as error:
+            note = f"path {path} is left out: {error}"
+            if note not in notes:
+                notes.append(note)
     return found
+
+
+def _computes_on(path: str, device: torch.device) -> bool:
+    return (path in CPU_PATHS) if device.type == "cpu" else path.startswith(device.type)
 
 
 def block_for(network: FoldedCAGFace, batch: int, side_px: int, device: torch.device) -> Tensor:
@@ -80,44 +85,43 @@ def block_for(network: FoldedCAGFace, batch: int, side_px: int, device: torch.de
 
 
 def measure_networks(
-    plan: NetworkPlan, device: torch.device, results: Results, say: Callable[[str], None]
+    plan: NetworkPlan, device: str, results: Results, say: Callable[[str], None]
 ) -> None:
     """Time every preset on every path, crop size and batch; adds ``network`` rows and notes."""
     for preset in plan.presets:
         network, sha256 = open_network(preset)
         say(f"network {preset}")
-        for path in open_paths(network, device):
+        for runner in open_runners(network, device, results.notes):
             left_out: list[str] = []
             rate: float | None = None  # GFLOP/s of the crop before
             for side_px in plan.sides_px:
                 for batch in plan.batches:
-                    block = block_for(network, batch, side_px, device)
+                    block = block_for(network, batch, side_px, runner.device)
                     gflop = 2e-9 * multiply_adds(network, tuple(block.shape))  # pyright: ignore[reportArgumentType]
                     if rate is not None and gflop / rate * 1000 > plan.most_ms:
                         left_out.append(f"{batch} of {side_px} px")
                         continue
-                    row = _row(preset, network, sha256, path, block, gflop, plan.budget, results)
+                    row = _row(preset, network, sha256, runner, block, gflop, plan.budget, results)
                     results.network.append(row)
                     rate = row.gflop_per_s
             if left_out:
                 results.notes.append(
-                    f"{preset} on {path.name}: left out {', '.join(left_out)}: a call would last "
+                    f"{preset} on {runner.path}: left out {', '.join(left_out)}: a call would last "
                     f"more than {plan.most_ms / 1000:g} s"
                 )
 
 
 def _row(
-    preset: str, network: FoldedCAGFace, sha256: str | None, path: Path, block: Tensor,
+    preset: str, network: FoldedCAGFace, sha256: str | None, runner: Runner, block: Tensor,
     gflop: float, budget: Budget, results: Results,
 ) -> NetworkRow:  # fmt: skip
-    with torch.inference_mode():
-        timing = sample(lambda: path.run(block), block.device, budget)
+    timing = sample(lambda: runner(block, 4), block.device, budget)
     batch, _, _, side_px = block.shape
     per_s = gflop / timing.p50_ms * 1000
-    peak = results.peak(path.precision)
+    peak = results.peak(runner.precision)
     return NetworkRow(
         preset=preset, features=network.config.features, units=network.config.units,
-        sha256=sha256, path=path.name, precision=path.precision, side_px=side_px, batch=batch,
+        sha256=sha256, path=runner.path, precision=runner.precision, side_px=side_px, batch=batch,
         n=timing.n, best_ms=timing.best_ms, p50_ms=timing.p50_ms, p95_ms=timing.p95_ms,
         faces_per_s=batch / timing.p50_ms * 1000, gflop=gflop, gflop_per_s=per_s,
         roofline_share=per_s / peak if peak else None,

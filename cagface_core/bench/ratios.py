@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from cagface_core import checkpoint
-from cagface_core.bench.network import block_for, open_network, open_paths
+from cagface_core.bench.network import block_for, open_network, open_runners
 from cagface_core.bench.results import RatioRow, Results
 from cagface_core.bench.timing import Budget, Work, percentile, quotient, race
 from cagface_core.cagface import CAGFace
@@ -19,11 +20,12 @@ from cagface_core.evaluate.methods import bicubic, opencv_peers
 from cagface_core.evaluate.peers import build_peer
 from cagface_core.fold import fold, place
 from cagface_core.paste import upscale_frame
+from cagface_core.paths import find_device
 
 FOLDED_GOAL = 2.5
 EDSR_GOAL = 4.0
 PATH_GOALS: Mapping[tuple[str, str], float] = {
-    ("cuda", "cuda-graph"): 1.5,
+    ("cuda-eager", "cuda-graph"): 1.5,
     ("cpu-bfloat16", "openvino-int8"): 1.8,
 }
 """At least so many times as long as the second path takes the first one."""
@@ -52,18 +54,17 @@ def compare_folded(device: torch.device, budget: Budget, results: Results) -> No
                 )  # fmt: skip
 
 
-def compare_paths(device: torch.device, budget: Budget, results: Results) -> None:
+def compare_paths(device: str, budget: Budget, results: Results) -> None:
     """Each path of `nano` and `small` against the fastest one."""
     for preset in ("nano", "small"):
         network, _ = open_network(preset)
-        paths = {path.name: path for path in open_paths(network, device)}
+        runners = open_runners(network, device, results.notes)
         for side_px in (64, 128):
-            block = block_for(network, 1, side_px, device)
-            works: dict[str, Work] = {
-                name: (lambda run=path.run: run(block)) for name, path in paths.items()
-            }
-            with torch.inference_mode():
-                times_ms = race(works, device, budget)
+            works: dict[str, Work] = {}
+            for runner in runners:
+                block = block_for(network, 1, side_px, runner.device)
+                works[runner.path] = partial(runner, block, 4)
+            times_ms = race(works, runners[0].device, budget)
             fastest = min(times_ms, key=lambda name: percentile(times_ms[name], 0.5))
             pairs = {(name, fastest) for name in times_ms if name != fastest}
             pairs |= {pair for pair in PATH_GOALS if times_ms.keys() >= set(pair)}
@@ -76,16 +77,14 @@ def compare_paths(device: torch.device, budget: Budget, results: Results) -> Non
                 )  # fmt: skip
 
 
-def compare_peers(
-    device: torch.device, data: Path | None, budget: Budget, results: Results
-) -> None:
+def compare_peers(where: str, data: Path | None, budget: Budget, results: Results) -> None:
     """Others' networks and bicubic against `nano`, 64 px to 256.
 
     EDSR runs like ours, network against network at one precision. OpenCV's networks and bicubic
     take a picture of 8 bit and give one, on the processor; `nano` does the same beside them, its
     component network included.
     """
-    side_px = _PEER_SIDE_PX
+    side_px, device = _PEER_SIDE_PX, find_device(where)
     network, _ = open_network("nano")
     edsr = build_peer("edsr-baseline").eval()
     for precision in ("float32", "bfloat16"):
@@ -100,8 +99,8 @@ def compare_peers(
         _compare(works, "nano", precision, side_px, device, budget, results, goals)
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (side_px, side_px, 3), np.uint8)
-    engine = Engine(checkpoint.find_sr("nano", "clean"), str(device))
-    ours = "nano, whole pictures"
+    engine = Engine(checkpoint.find_sr("nano", "clean"), where)
+    ours = f"nano, whole pictures, {engine.path}"
     works = {
         ours: lambda: engine.upscale(picture),
         "bicubic of OpenCV": lambda: upscale_frame(picture, 4),

@@ -30,10 +30,10 @@ from torch import Tensor, nn
 from cagface_core import checkpoint
 from cagface_core.attention import component_maps, to_signed
 from cagface_core.bisenet import CLASSES, INPUT_PX
-from cagface_core.engine import find_device
 from cagface_core.errors import CagfaceError, ConfigError, OutputError
 from cagface_core.evaluate.component_scores import Tally, markdown, to_json
 from cagface_core.fold import place
+from cagface_core.paths import find_device
 from cagface_core.train.parser import shrink_like_a_webcam
 from cagface_core.train.photos import IGNORE, Photo, load_labels, load_square, read_photos
 from cagface_core.types import Image

@@ -16,7 +16,6 @@ from rich.progress import track
 from torch import Tensor
 
 from cagface_core import checkpoint
-from cagface_core.engine import find_device
 from cagface_core.errors import ConfigError, OutputError
 from cagface_core.evaluate import metrics
 from cagface_core.evaluate.landmarks import Landmarks, Points, landmark_distance
@@ -30,6 +29,7 @@ from cagface_core.evaluate.perceptual import (
     parser_distance,
 )
 from cagface_core.evaluate.protocols import PROTOCOLS, Protocol, skin_lightness, spread
+from cagface_core.paths import find_device
 from cagface_core.train.photos import Photo, load_labels, read_photos
 from cagface_core.types import Image
 
@@ -102,7 +102,7 @@ def evaluate(plan: Evaluation) -> Results:
         ) from error
     photos = spread(read_photos(plan.data, plan.split), plan.limit)
     device = find_device(plan.device)
-    methods = find_methods(plan.data, plan.weights, plan.retrained, plan.peers, device)
+    methods = find_methods(plan.data, plan.weights, plan.retrained, plan.peers, plan.device)
     _claim(plan.out)
     notes: list[str] = []
     protocols = [protocol for protocol in PROTOCOLS if protocol.name in plan.protocols]

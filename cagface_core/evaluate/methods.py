@@ -23,6 +23,7 @@ from cagface_core.engine import Engine
 from cagface_core.errors import ConfigError, InputError, WeightsError
 from cagface_core.evaluate.peers import load_peer
 from cagface_core.paste import upscale_frame
+from cagface_core.paths import find_device
 from cagface_core.types import Image
 
 BASELINE = "bicubic"
@@ -48,7 +49,7 @@ class Method:
 
 def find_methods(
     data: Path, weights: Sequence[str], retrained: Path | None, peers: Sequence[tuple[str, Path]],
-    device: torch.device,
+    name: str,
 ) -> list[Method]:  # fmt: skip
     """Open everything that becomes a row: classical, ours, OpenCV's, retrained, given.
 
@@ -57,13 +58,14 @@ def find_methods(
         weights: as for :func:`our_weights`.
         retrained: as for :func:`retrained_peers`, or None.
         peers: names and files for :func:`open_spandrel`.
-        device: what networks run on; OpenCV's run on the processor.
+        name: what networks run on, as ``--device`` takes it; OpenCV's run on the processor.
 
     Raises:
         ConfigError: no such shipped weights, a package is missing, or two rows of one name.
         InputError: no retrained peer. WeightsError: a file is missing or unreadable.
     """
-    methods = [*classical(), *our_weights(weights, str(device)), *opencv_peers(data)]
+    device = find_device(name)
+    methods = [*classical(), *our_weights(weights, name), *opencv_peers(data)]
     if retrained is not None:
         methods += retrained_peers(retrained, device)
     methods += [open_spandrel(name, path, device) for name, path in peers]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from cagface_core.engine import find_device
+from cagface_core.paths import find_device
 from cagface_core.train import ablation
 from cagface_core.train import parser as parser_training
 from cagface_core.train import peers as peers_training

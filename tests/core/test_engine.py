@@ -11,9 +11,10 @@ import torch
 
 from cagface_core import checkpoint
 from cagface_core.cagface import CAGFace, CAGFaceConfig
-from cagface_core.engine import Engine, find_device
+from cagface_core.engine import Engine
 from cagface_core.errors import DeviceError, WeightsError
 from cagface_core.evaluate.metrics import psnr
+from cagface_core.paths import find_device
 from cagface_core.train.photos import downsample4
 from cagface_core.types import Image
 

@@ -12,9 +12,10 @@ import torch
 
 from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome
 from cagface_core.config import Mode
+from cagface_core.consistency import resize
 from cagface_core.enhancer import batches
 from cagface_core.errors import ConfigError, DeviceError
-from cagface_core.paste import resize, upscale_frame
+from cagface_core.paste import upscale_frame
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +69,14 @@ def test_plain_upsampling_in_place_of_the_network_gives_the_plain_frame(
 ):
     """At 4 exactly but for rounding; below, the shrinking of the 4x picture is not a no-op."""
 
-    def plain(lr: torch.Tensor, _maps: torch.Tensor) -> torch.Tensor:
-        return resize(lr, 4 * lr.shape[-2], 4 * lr.shape[-1])
+    def plain(block: torch.Tensor, factor: int) -> torch.Tensor:
+        return resize(block[:, :3], factor * block.shape[-2], factor * block.shape[-1])
 
-    def as_it_is(sr: torch.Tensor, *_: object) -> torch.Tensor:
-        return sr
+    def as_it_is(sr: torch.Tensor, lr: torch.Tensor, *_: object) -> torch.Tensor:
+        return sr - resize(lr, *sr.shape[-2:])
 
-    monkeypatch.setattr(enhancer.engine, "_forward", plain)
-    monkeypatch.setattr("cagface_core.engine.consistent", as_it_is)
+    monkeypatch.setattr(enhancer.engine, "runner", plain)
+    monkeypatch.setattr("cagface_core.engine.hold", as_it_is)
     monkeypatch.setattr(enhancer, "config", replace(enhancer.config, scale=scale))
     monkeypatch.setattr(enhancer, "max_crop_px", 0)
     result = enhancer.enhance(frames[0], enhancer.new_state())

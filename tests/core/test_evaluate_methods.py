@@ -99,7 +99,7 @@ def test_two_methods_of_one_name_are_refused(tmp_path: Path):
     path = tmp_path / "bicubic" / "weights.safetensors"
     checkpoint.save(path, "peer", PeerConfig("srcnn"), network.state_dict(), {})
     with pytest.raises(ConfigError, match="two methods are named bicubic"):
-        find_methods(tmp_path, (), tmp_path, (), CPU)
+        find_methods(tmp_path, (), tmp_path, (), "cpu")
 
 
 def _spandrel():

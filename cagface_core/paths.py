@@ -1,0 +1,128 @@
+"""The ways this machine can run CAGFace, each behind one Protocol: a block in, a picture out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cagface_core.errors import DeviceError
+from cagface_core.fold import FoldedCAGFace, fold, halved, place
+
+CPU_PATHS = ("cpu-float32", "cpu-bfloat16", "openvino-bfloat16", "openvino-int8")
+PATHS = ("cuda-graph", "cuda-eager", "mps", *CPU_PATHS)
+"""What ``--device`` may name besides ``auto``, ``cpu``, ``cuda``, ``cuda:N`` and ``mps``."""
+
+FACTORS = (2, 4)
+
+
+class Runner(Protocol):
+    """CAGFace on one path."""
+
+    path: str
+    """One of :data:`PATHS`."""
+    precision: str
+    """``float32``, ``bfloat16``, ``float16`` or ``int8``."""
+    device: torch.device
+    """Where blocks are taken and pictures given."""
+
+    def __call__(self, block: Tensor, factor: int) -> Tensor:
+        """Super-resolve a batch.
+
+        Args:
+            block: (N, C, H, W) float32 in [-1, 1] on ``device``.
+            factor: 4, or 2 for the antialiased half of it, which costs less.
+
+        Returns:
+            (N, 3, factor*H, factor*W) float32, about [-1, 1], the caller's to keep.
+
+        Raises:
+            torch.OutOfMemoryError: the device's memory does not hold the batch.
+            RuntimeError: the network failed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path, and the device it computes on."""
+
+    path: str
+    device: torch.device
+
+
+class TorchRunner:
+    """CAGFace as torch runs it, operation by operation."""
+
+    def __init__(self, network: FoldedCAGFace, where: Place, dtype: torch.dtype) -> None:
+        """Convert the weights, once; ``network`` stays as it is."""
+        self.path, self.device = where.path, where.device
+        self.precision = str(dtype).removeprefix("torch.")
+        self.dtype = dtype
+        self.networks = {
+            folded.factor: place(folded.to(dtype), where.device)
+            for folded in (fold(network), halved(fold(network)))
+        }
+
+    @torch.inference_mode()
+    def __call__(self, block: Tensor, factor: int) -> Tensor:
+        """Super-resolve a batch; see :class:`Runner`."""
+        block = block.to(dtype=self.dtype, memory_format=torch.channels_last)
+        return self.networks[factor](block).float()
+
+
+def find_device(name: str) -> torch.device:
+    """Choose the device; ``auto`` takes CUDA, then MPS, then the processor.
+
+    Args:
+        name: as ``--device`` takes it.
+
+    Raises:
+        DeviceError: the name is unknown, or no such device is there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name in CPU_PATHS:
+        return torch.device("cpu")
+    try:
+        device = torch.device("cuda" if name in ("cuda-graph", "cuda-eager") else name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(
+            f"cannot compute on device {name!r} ({reason}); use --device cpu, or auto; "
+            f"a path may be named as well: {', '.join(PATHS)}"
+        ) from error
+    return device
+
+
+def find_place(name: str) -> Place:
+    """Choose path and device for what ``--device`` was given.
+
+    Raises:
+        DeviceError: the name is unknown, or no such device is there.
+    """
+    device = find_device(name)
+    if name in PATHS:
+        return Place(name, device)
+    by_type = {"cuda": "cuda-graph", "mps": "mps", "cpu": _cpu_path()}
+    return Place(by_type[device.type], device)
+
+
+def open_runner(network: FoldedCAGFace, where: Place) -> Runner:
+    """Make the network ready on a path."""
+    dtypes = {
+        "cpu-bfloat16": torch.bfloat16,
+        "cuda-graph": torch.float16,
+        "cuda-eager": torch.float16,
+    }
+    return TorchRunner(network, where, dtypes.get(where.path, torch.float32))
+
+
+def _cpu_path() -> str:
+    """bfloat16 where the processor multiplies it, twice as fast as float32."""
+    return "cpu-bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "cpu-float32"
