@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,13 +33,16 @@ PATH_GOALS: Mapping[tuple[str, str], float] = {
 _PEER_SIDE_PX = 64
 
 
-def compare_folded(device: torch.device, budget: Budget, results: Results) -> None:
+def compare_folded(
+    device: torch.device, budget: Budget, results: Results,
+    presets: Sequence[str] = ("nano", "small"), sides_px: Sequence[int] = (64, 128),
+) -> None:  # fmt: skip
     """Each network as trained against itself folded, at both precisions."""
-    for preset in ("nano", "small"):
+    for preset in presets:
         torch.manual_seed(0)
         unfolded = CAGFace(checkpoint.PRESETS[preset]).eval()
         folded = fold(unfolded)
-        for side_px in (64, 128):
+        for side_px in sides_px:
             for precision in ("float32", "bfloat16"):
                 dtype = getattr(torch, precision)
                 block = block_for(folded, 1, side_px, device)
@@ -54,9 +57,11 @@ def compare_folded(device: torch.device, budget: Budget, results: Results) -> No
                 )  # fmt: skip
 
 
-def compare_paths(device: str, budget: Budget, results: Results) -> None:
-    """Each path of `nano` and `small` against the fastest one."""
-    for preset in ("nano", "small"):
+def compare_paths(
+    device: str, budget: Budget, results: Results, presets: Sequence[str] = ("nano", "small")
+) -> None:
+    """Each path of a network against the fastest one, and those with a goal against each other."""
+    for preset in presets:
         network, _ = open_network(preset)
         runners = open_runners(network, device, results.notes)
         for side_px in (64, 128):
@@ -71,7 +76,7 @@ def compare_paths(device: str, budget: Budget, results: Results) -> None:
             for slower, faster in sorted(pairs):
                 results.ratios.append(
                     _row(
-                        f"{preset} {slower}", f"{preset} {faster}", "each its own", side_px,
+                        f"{preset} {slower}", f"{preset} {faster}", "own", side_px,
                         times_ms[slower], times_ms[faster], PATH_GOALS.get((slower, faster)),
                     )
                 )  # fmt: skip
@@ -81,8 +86,8 @@ def compare_peers(where: str, data: Path | None, budget: Budget, results: Result
     """Others' networks and bicubic against `nano`, 64 px to 256.
 
     EDSR runs like ours, network against network at one precision. OpenCV's networks and bicubic
-    take a picture of 8 bit and give one, on the processor; `nano` does the same beside them, its
-    component network included.
+    take a picture of 8 bit and give one, on the processor; beside them `nano` does so too, held to
+    its input, with its components known as on most frames of a video, and found anew.
     """
     side_px, device = _PEER_SIDE_PX, find_device(where)
     network, _ = open_network("nano")
@@ -91,8 +96,9 @@ def compare_peers(where: str, data: Path | None, budget: Budget, results: Result
         dtype = getattr(torch, precision)
         block = block_for(network, 1, side_px, device)
         block = block.to(dtype, memory_format=torch.channels_last)
+        rgb = block[:, :3].contiguous(memory_format=torch.channels_last)
         works = {
-            "EDSR-baseline": _call(place(edsr, device).to(dtype), block[:, :3].contiguous()),
+            "EDSR-baseline": _call(place(edsr, device).to(dtype), rgb),
             "nano": _call(place(network, device).to(dtype), block),
         }
         goals = {"EDSR-baseline": EDSR_GOAL}
@@ -100,9 +106,11 @@ def compare_peers(where: str, data: Path | None, budget: Budget, results: Result
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (side_px, side_px, 3), np.uint8)
     engine = Engine(checkpoint.find_sr("nano", "clean"), where)
-    ours = f"nano, whole pictures, {engine.path}"
-    works = {
-        ours: lambda: engine.upscale(picture),
+    maps = engine.parse([picture])
+    ours = "nano, pictures"
+    works: dict[str, Work] = {
+        ours: lambda: engine.residual([picture], maps, 4),
+        "nano, pictures, with components": lambda: engine.upscale(picture),
         "bicubic of OpenCV": lambda: upscale_frame(picture, 4),
         "bicubic of Pillow": lambda: bicubic(picture),
     }
@@ -113,7 +121,7 @@ def compare_peers(where: str, data: Path | None, budget: Budget, results: Result
         )
     for peer in peers:
         works[peer.name] = lambda peer=peer: peer.upscale(picture)
-    _compare(works, ours, "8-bit pictures", side_px, device, budget, results, {})
+    _compare(works, ours, engine.path, side_px, device, budget, results, {})
 
 
 def _call(network: nn.Module, block: torch.Tensor) -> Work:
@@ -139,6 +147,8 @@ def _row(
     faster_ms: list[float], goal: float | None,
 ) -> RatioRow:  # fmt: skip
     found = quotient(slower_ms, faster_ms)
+    if goal is None and found.median < 1:
+        return _row(faster, slower, precision, side_px, faster_ms, slower_ms, None)
     return RatioRow(
         slower, faster, precision, side_px, found.median, found.low, found.high,
         percentile(slower_ms, 0.5), percentile(faster_ms, 0.5), len(slower_ms), goal,

@@ -107,6 +107,8 @@ def write(out: Path, results: Results) -> list[str]:
     parts = {out / name: out / f".{name}.part" for name in contents}
     try:
         for name, content in contents.items():
+            if (out / name).is_dir():
+                raise IsADirectoryError(None, f"{name} is a folder there")
             parts[out / name].write_bytes(content)
         for final, part in parts.items():
             part.replace(final)
@@ -141,18 +143,21 @@ def _roofline(results: Results) -> Section:
 
 def _network(results: Results) -> Section:
     def row(r: NetworkRow) -> list[str]:
-        share = "" if r.roofline_share is None else f"{100 * r.roofline_share:.0f} %"
-        name = f"{r.preset} F={r.features} L={r.units}" + ("" if r.sha256 else ", fresh")
+        peak = results.peak(r.precision)
+        share = f"{100 * r.gflop_per_s / peak:.0f} %" if peak else ""
+        name = r.preset if r.sha256 else f"{r.preset}, fresh"
         return [
             name, r.path, r.precision, f"{r.side_px} -> {4 * r.side_px}", str(r.batch),
             f"{r.p50_ms:.2f}", f"{r.p95_ms:.2f}", f"{r.faces_per_s:,.1f}",
             f"{r.gflop_per_s:,.0f}", share, str(r.n),
         ]  # fmt: skip
 
+    made = {f"{r.preset}: F={r.features}, L={r.units}": None for r in results.network}
     return Section(
         "The networks alone",
-        "Folded; block in, 4x RGB out, conversions to the precision and back included. "
-        "Rate over the best matrix multiply at the same precision. p95 of few calls is their worst",
+        f"{'; '.join(made)}. Folded; block in, 4x RGB out, conversions to the precision and back "
+        "included. Rate over the best matrix multiply at the same precision. The p95 of a few "
+        "calls is their worst.",
         [
             "network", "path", "precision", "px", "batch", "p50 ms", "p95 ms", "faces/s",
             "GFLOP/s", "of roof", "n",

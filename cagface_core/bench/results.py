@@ -35,7 +35,7 @@ class NetworkRow:
     """One network alone on a batch of square crops, block in, 4x RGB out.
 
     ``sha256`` is that of the weights, None for a network freshly initialised. ``gflop`` counts
-    the whole batch; ``roofline_share`` is its rate over the machine's best at this precision.
+    the whole batch, a multiply-add as two; ``gflop_per_s`` is by the median.
     """
 
     preset: str
@@ -53,7 +53,6 @@ class NetworkRow:
     faces_per_s: float
     gflop: float
     gflop_per_s: float
-    roofline_share: float | None
 
 
 @dataclass(frozen=True, slots=True)

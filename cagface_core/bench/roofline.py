@@ -16,6 +16,7 @@ from cagface_core.bench.timing import Budget, milliseconds, percentile
 
 _SIDES = {"cpu": (1024, 2048), "mps": (2048, 4096), "cuda": (4096, 8192)}
 _COPIED_MIB = {"cpu": 256, "mps": 512, "cuda": 2048}  # beyond any cache
+_QUIET = 0.75  # of the best, at least, if nothing else ran
 _DTYPES = {
     "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
     "int8": torch.int8,
@@ -28,7 +29,7 @@ def measure_roofline(device: torch.device, budget: Budget, notes: list[str]) -> 
     Args:
         device: where.
         budget: for each of them.
-        notes: what this torch cannot do is added here, a line each.
+        notes: what this torch cannot do is added here, a line each, once.
     """
     rates: list[Rate] = []
     for precision in _DTYPES:
@@ -38,8 +39,24 @@ def measure_roofline(device: torch.device, budget: Budget, notes: list[str]) -> 
             rates.append(_multiply(device, precision, budget))
         except (RuntimeError, KeyError) as error:
             reason = str(error).splitlines()[0]
-            notes.append(f"no matrix-multiply rate at {precision}: {reason}")
+            note = f"no matrix-multiply rate at {precision}: {reason}"
+            notes += [note] if note not in notes else []
     return [*rates, _copy(device, budget)]
+
+
+def combined(before: list[Rate], after: list[Rate], notes: list[str]) -> list[Rate]:
+    """The better of two measurements of each rate; notes say where the machine was not quiet."""
+    found: list[Rate] = []
+    for rate in before:
+        again = next(r for r in after if (r.what, r.precision) == (rate.what, rate.precision))
+        better, worse = sorted((rate, again), key=lambda r: r.best, reverse=True)
+        found.append(better)
+        if min(better.median, worse.best) < _QUIET * better.best:
+            notes.append(
+                f"the machine was not quiet: {rate.what} at {rate.precision} varied between "
+                f"{min(rate.median, again.median):,.0f} and {better.best:,.0f} {rate.unit}"
+            )
+    return found
 
 
 def _multiply(device: torch.device, precision: str, budget: Budget) -> Rate:
