@@ -270,7 +270,7 @@ def test_a_folder_that_cannot_be_written_keeps_what_was_there(results, tmp_path)
     before = (tmp_path / "bench.json").read_bytes()
     (tmp_path / "bench.md").unlink()
     (tmp_path / "bench.md").mkdir()
-    with pytest.raises(OutputError, match="bench.md is a folder"):
+    with pytest.raises(OutputError, match=r"bench\.md is a folder"):
         report.write(tmp_path, replace(results, notes=["other"]))
     assert (tmp_path / "bench.json").read_bytes() == before
     assert not (tmp_path / ".bench.json.part").exists()
