@@ -235,11 +235,12 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
 def run_bench_command(arguments: argparse.Namespace, context: Context) -> int:
     """``cagface bench``."""
     from cagface_core.bench.command import execute
-    from realtime.live_bench import run_frames_live
 
     def live(
         frames: Sequence[Image], config: EnhancerConfig, rate_hz: int, seconds: float
     ) -> Summary:
+        from realtime.live_bench import run_frames_live  # loads av
+
         return run_frames_live(
             frames, lambda: context.make_enhancer(config), config.scale, rate_hz, seconds
         )

@@ -1,18 +1,15 @@
-"""Frames and a rate in; how the live loop does on them, into nothing, out."""
+"""Frames and a rate in; how `cagface-live` does on them, without camera and sink, out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from fractions import Fraction
 from itertools import cycle, islice
 
 from cagface_core import Frame, Image
-from realtime.loop import LoopOptions, StateT, run_loop
-from realtime.run import RunEnhancer
-from realtime.sink import NullSink
+from realtime.run import LiveJob, RunEnhancer, StateT, run_live
 from realtime.source import SourceInfo
-from realtime.stats import Stats, Summary
+from realtime.stats import Summary
 
 
 class LoopedFrames:
@@ -43,7 +40,7 @@ def run_frames_live(
     rate_hz: int,
     seconds: float,
 ) -> Summary:
-    """Run the live loop on frames that come at a fixed rate.
+    """Run `run_live` on frames that come at a fixed rate, into nothing.
 
     Args:
         frames: (H, W, 3) uint8 RGB, all of one size; used again and again.
@@ -55,11 +52,5 @@ def run_frames_live(
     Raises:
         CagfaceError: the network cannot be loaded.
     """
-    height, width = frames[0].shape[:2]
-    stats = Stats()
-    with closing(make_enhancer()) as enhancer:
-        enhancer.warm_up(height, width)
-        source = LoopedFrames(frames, rate_hz, max(1, round(rate_hz * seconds)))
-        options = LoopOptions(scale=scale, newest_only=True, pace=True)
-        run_loop(source, enhancer, NullSink(), options, stats)
-    return stats.summary()
+    source = LoopedFrames(frames, rate_hz, max(1, round(rate_hz * seconds)))
+    return run_live(LiveJob(source, scale, virtual_camera=False), make_enhancer)

@@ -112,6 +112,12 @@ def _measure(a: argparse.Namespace, live: RunLive | None, no_live: str) -> Resul
     results = Results(machine.describe(device, _command(a)))
     names = presets(everything=a.everything or device.type == "cuda")
     plan = make_plan(quick=a.quick, names=names)
+    if "live" in a.only and live is None:
+        results.notes.append(no_live)
+    elif "live" in a.only and live is not None:
+        # First: once this thread has computed, torch keeps a pool of threads for it for ever,
+        # beside the one of the loop's own thread, and `cagface-live` has no such pool.
+        measure_live(plan.live, live, a.device, results, _say)
     if {"roofline", "network"} & set(a.only):
         _say("roofline")
         results.rates = measure_roofline(device, plan.roofline, results.notes)
@@ -126,10 +132,6 @@ def _measure(a: argparse.Namespace, live: RunLive | None, no_live: str) -> Resul
         results.rates = combined(results.rates, again, results.notes)
     if "frame" in a.only:
         measure_frames(plan.frames, a.device, results, _say)
-    if "live" in a.only and live is None:
-        results.notes.append(no_live)
-    elif "live" in a.only and live is not None:
-        measure_live(plan.live, live, a.device, results, _say)
     machine.finish(results.machine, device)
     return results
 
