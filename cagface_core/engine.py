@@ -12,14 +12,16 @@ from torch import Tensor
 from cagface_core import checkpoint
 from cagface_core.attention import component_maps, make_block, resize_maps, to_signed
 from cagface_core.consistency import hold, resize
+from cagface_core.crop import BUCKETS_PX
 from cagface_core.errors import WeightsError
 from cagface_core.fold import fold, place
 from cagface_core.paste import upscale_frame
 from cagface_core.paths import find_place, open_runner
+from cagface_core.sparing import Sparing
 from cagface_core.tiles import tiled
 from cagface_core.types import Image
 
-_ONE_PASS_PX = 256  # larger pictures go through in tiles
+_ONE_PASS_PX = BUCKETS_PX[-1]  # larger pictures go through in tiles
 
 _CONSISTENCY_SIGMA_PX = {"clean": 0.0, "webcam": 3.0}
 """Clean input is kept exactly; of degraded input what is smoother than its noise and blocks."""
@@ -51,7 +53,7 @@ class Engine:
             parser_weights or checkpoint.WEIGHTS_DIR / "parser.safetensors"
         )
         self.attention: str = model.config.attention
-        self.runner = open_runner(fold(model), where)
+        self.runner = Sparing(open_runner(fold(model), where))
         self.parser = place(parser, self.device)
         protocol = self.facts.facts.get("protocol")
         if protocol not in _CONSISTENCY_SIGMA_PX:

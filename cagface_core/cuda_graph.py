@@ -1,0 +1,111 @@
+"""A function of tensors in; the same, replayed as one CUDA graph per shape, out.
+
+At batch 1 a GPU finishes most kernels of these networks faster than Python launches them; a graph
+launches all of them at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+_WARM_UP_RUNS = 3  # cuDNN tries its algorithms in the first ones, none of which may be captured
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+class GraphPool:
+    """Memory that graphs share, and the order in which they use it.
+
+    Graphs of one pool never run at the same time: each waits for the one before, whatever threads
+    and streams they are called from. What shall run side by side has a pool of its own.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        """Make an empty pool on a CUDA device."""
+        self.device = device
+        self.lock = threading.RLock()
+        self.handle = torch.cuda.graph_pool_handle()
+        self.stream = torch.cuda.Stream(device)
+        self.done = torch.cuda.Event()
+
+
+class Graphed:
+    """A function whose kernels are captured once per input shape, then replayed."""
+
+    def __init__(self, function: Callable[..., Tensor], pool: GraphPool) -> None:
+        """Wrap a function; nothing is captured yet.
+
+        Args:
+            function: of tensors on ``pool.device`` only, to one tensor; the same kernels for the
+                same shapes, nothing read back. What else it uses must stay where it is in memory.
+            pool: shared with other graphs.
+        """
+        self.function, self.pool = function, pool
+        self._graphs: dict[Shapes, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]] = {}
+
+    def captured(self, inputs: Sequence[Tensor]) -> bool:
+        """Whether there is a graph for inputs of these shapes."""
+        return _shapes(inputs) in self._graphs
+
+    @torch.inference_mode()
+    def capture(self, *inputs: Tensor) -> None:
+        """Capture the function for inputs of these shapes and types, if it is not yet.
+
+        Other threads may use the device meanwhile, though not this pool.
+
+        Raises:
+            torch.OutOfMemoryError: the device's memory does not hold the graph.
+        """
+        with self.pool.lock:
+            if self.captured(inputs):
+                return
+            stream = self.pool.stream
+            stream.wait_stream(torch.cuda.current_stream(self.pool.device))
+            with torch.cuda.stream(stream), torch.backends.cudnn.flags(benchmark=True):
+                static = [torch.empty_like(tensor).copy_(tensor) for tensor in inputs]
+                for _ in range(_WARM_UP_RUNS):
+                    self.function(*static)
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(
+                    graph, self.pool.handle, stream, capture_error_mode="thread_local"
+                ):
+                    output = self.function(*static)
+            torch.cuda.current_stream(self.pool.device).wait_stream(stream)
+            self._graphs[_shapes(inputs)] = graph, static, output
+
+    @torch.inference_mode()
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Replay the graph for these shapes on the caller's stream.
+
+        Returns:
+            A copy of the graph's output, the caller's to keep: the output itself lives only until
+            any graph of the pool runs again.
+
+        Raises:
+            ValueError: no graph of these shapes was captured.
+        """
+        with self.pool.lock:
+            shapes = _shapes(inputs)
+            if shapes not in self._graphs:
+                there = ", ".join(map(str, self._graphs)) or "none"
+                raise ValueError(
+                    f"no CUDA graph for inputs of shape {shapes}; there are: {there}; "
+                    "call capture with such inputs first"
+                )
+            graph, static, output = self._graphs[shapes]
+            stream = torch.cuda.current_stream(self.pool.device)
+            stream.wait_event(self.pool.done)
+            for own, given in zip(static, inputs, strict=True):
+                own.copy_(given, non_blocking=True)
+            graph.replay()
+            result = output.clone()
+            self.pool.done.record(stream)
+            return result
+
+
+def _shapes(inputs: Sequence[Tensor]) -> Shapes:
+    return tuple(tuple(tensor.shape) for tensor in inputs)

@@ -1,0 +1,109 @@
+"""The ways to run CAGFace: one picture whatever the path, in pieces where memory is short."""
+
+import logging
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from cagface_core import checkpoint
+from cagface_core.consistency import resize
+from cagface_core.errors import DeviceError
+from cagface_core.fold import FoldedCAGFace, fold, halved
+from cagface_core.paths import (
+    FACTORS,
+    PATHS,
+    Place,
+    TorchRunner,
+    batch_sizes,
+    find_device,
+    find_place,
+)
+from cagface_core.sparing import Sparing
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def network() -> FoldedCAGFace:
+    return fold(checkpoint.load_sr(checkpoint.find_sr("pico", "clean"))[0])
+
+
+@pytest.fixture(scope="module")
+def block() -> Tensor:
+    torch.manual_seed(0)
+    return resize(torch.rand(2, 6, 16, 16) * 2 - 1, 64, 64).clamp(-1, 1)
+
+
+def test_half_the_size_costs_less_and_is_the_whole_shrunk(network: FoldedCAGFace, block: Tensor):
+    half = halved(network)
+    with torch.inference_mode():
+        expected = resize(network(block), 128, 128)
+        got = half(block)
+    inner = (..., slice(6, -6), slice(6, -6))
+    torch.testing.assert_close(got[inner], expected[inner], atol=2e-5, rtol=0)
+    assert (got - expected).abs().max() < 0.2  # at the border the features are continued further
+    assert half.upsampler2.weight.numel() < 0.5 * network.upsampler2.weight.numel()
+    assert half.stem1.weight.data_ptr() == network.stem1.weight.data_ptr()
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_bfloat16_is_close_to_float32(network: FoldedCAGFace, block: Tensor, factor: int):
+    exact = TorchRunner(network, Place("cpu-float32", CPU), torch.float32)(block, factor)
+    half = TorchRunner(network, Place("cpu-bfloat16", CPU), torch.bfloat16)(block, factor)
+    assert exact.shape == half.shape == (2, 3, 64 * factor, 64 * factor)
+    assert exact.dtype == half.dtype == torch.float32
+    assert 10 * torch.log10(4 / (exact - half).square().mean()) > 50
+
+
+def test_a_path_is_a_device_name_too():
+    assert find_place("cpu-float32") == Place("cpu-float32", CPU)
+    assert find_place("openvino-int8") == Place("openvino-int8", CPU)
+    assert find_place("cpu").path in PATHS
+    with pytest.raises(DeviceError, match=re.escape("a path may be named as well: cuda-graph")):
+        find_device("cuda-grph")
+
+
+def test_batches_are_powers_of_two():
+    assert [batch_sizes(n) for n in (1, 3, 7, 8, 19)] == [[1], [2, 1], [4, 2, 1], [8], [8, 8, 2, 1]]
+
+
+class Small(TorchRunner):
+    """A runner whose memory holds so many pixels; a real network otherwise."""
+
+    most_px = 0
+    refused = 0
+
+    def __call__(self, block: Tensor, factor: int) -> Tensor:
+        if block.shape[0] * block.shape[2] * block.shape[3] > self.most_px:
+            self.refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().__call__(block, factor)
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_what_memory_does_not_hold_goes_in_pieces_and_is_counted(
+    network: FoldedCAGFace, caplog: pytest.LogCaptureFixture, factor: int
+):
+    torch.manual_seed(1)
+    block = resize(torch.rand(3, 6, 24, 24) * 2 - 1, 96, 96).clamp(-1, 1)
+    inner = Small(network, Place("cpu-float32", CPU), torch.float32)
+    inner.most_px = 3 * 96 * 96
+    expected = inner(block, factor)
+    inner.most_px = 96 * 96
+    runner = Sparing(inner)
+    with caplog.at_level(logging.WARNING):
+        assert torch.allclose(runner(block, factor), expected, atol=1e-4)
+        assert runner.counts == {"memory_batches": 2}
+        refused = inner.refused
+        runner(block, factor)
+        assert inner.refused == refused  # what did not fit once is not tried again
+        inner.most_px = 72 * 72
+        tiled = runner(block[:1], factor)
+    assert runner.counts == {"memory_batches": 4, "memory_tiles": 1}
+    assert (tiled - expected[:1]).abs().mean() < 0.01
+    assert len(caplog.records) == 2  # one of each kind
+    inner.most_px = 0
+    with pytest.raises(torch.OutOfMemoryError, match="choose --device cpu"):
+        runner(block[:1], factor)
