@@ -13,7 +13,7 @@ from cagface_core.bench.frames import FramePlan, measure_frames
 from cagface_core.bench.live import LivePlan, RunLive, measure_live
 from cagface_core.bench.network import NetworkPlan, measure_networks, presets
 from cagface_core.bench.ratios import compare_folded, compare_paths, compare_peers
-from cagface_core.bench.results import Results, from_json
+from cagface_core.bench.results import Results, from_json, joined
 from cagface_core.bench.roofline import combined, measure_roofline
 from cagface_core.bench.timing import Budget
 from cagface_core.errors import ConfigError, InputError
@@ -37,7 +37,7 @@ def make_plan(*, quick: bool, names: list[str]) -> Plan:
     """The whole plan, a few minutes on two cores; ``quick`` is about one."""
     if not quick:
         return Plan(
-            Budget(3.0), NetworkPlan(names, Budget(0.5)), Budget(3.0), FramePlan(), LivePlan()
+            Budget(2.0), NetworkPlan(names, Budget(0.4, 3)), Budget(3.0), FramePlan(), LivePlan()
         )
     return Plan(
         roofline=Budget(0.8),
@@ -74,8 +74,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="folder to write to (default: out/bench)",
     )  # fmt: skip
     parser.add_argument(
-        "--draw", type=Path, metavar="FILE",
-        help="measure nothing: tables and picture of an earlier bench.json",
+        "--draw", type=Path, nargs="+", metavar="FILE",
+        help="measure nothing: tables and picture of an earlier bench.json, or of several parts",
     )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def execute(arguments: argparse.Namespace, live: RunLive | None, no_live: str) -
     """
     a = arguments
     if a.draw is not None:
-        results = from_json(a.draw)
+        results = joined([from_json(path) for path in a.draw])
         report.claim(a.out)
     else:
         results = _measure(a, live, no_live)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import numpy as np
 
 from cagface_core.bench.results import FrameRow, Results
-from cagface_core.bench.scene import IntroducedDetector, KnownDetector, make_scene
-from cagface_core.bench.timing import percentile, summarise, wait_for
+from cagface_core.bench.scene import IntroducedDetector, KnownDetector, Scene, make_scene
+from cagface_core.bench.timing import Timing, percentile, summarise, undisturbed, wait_for
 from cagface_core.config import EnhancerConfig
 from cagface_core.crop import BUCKETS_PX, FACE_TO_CROP, bucket_of
 from cagface_core.detect import Detector, open_detector
@@ -49,7 +49,11 @@ class _Case:
     size: Size
     faces: int
     crop_px: int
-    scale: int
+
+    def scene(self, plan: FramePlan) -> Scene:
+        """The frames, with faces just small enough for their crops."""
+        face_px = round(_FITS * self.crop_px / FACE_TO_CROP)
+        return make_scene(*self.size, self.faces, face_px, plan.warm_ups + plan.n)
 
 
 def measure_frames(
@@ -66,20 +70,26 @@ def measure_frames(
             "frames: MediaPipe is not installed, so the faces' places were given and the stage "
             "'detect' is tracking alone"
         )
-    for scale in plan.scales:
-        say(f"whole frames, scale {scale}")
-        with closing(_Bench(EnhancerConfig(scale=scale, device=device), real)) as bench:
-            for size in plan.sizes:
-                for faces in plan.faces:
-                    case = _Case("number", size, faces, _COMMON_CROP_PX, scale)
-                    results.frames.append(bench.row(case, plan))
-    scale = plan.scales[len(plan.scales) // 2]
-    config = EnhancerConfig(scale=scale, device=device, max_crop_px=max(BUCKETS_PX))
-    say("whole frames by area of the face")
-    with closing(_Bench(config, real)) as bench:
+    with ExitStack() as stack:
+
+        def bench(config: EnhancerConfig) -> _Bench:
+            return stack.enter_context(closing(_Bench(config, real)))
+
+        benches = [bench(EnhancerConfig(scale=s, device=device)) for s in plan.scales]
+        found: list[FrameRow] = []
+        for size in plan.sizes:
+            say(f"whole frames of {size[0]}x{size[1]}")
+            for faces in plan.faces:
+                case = _Case("number", size, faces, _COMMON_CROP_PX)
+                scene = case.scene(plan)
+                found += [bench.row(case, scene, plan) for bench in benches]
+        results.frames += sorted(found, key=lambda row: row.scale)
+        say("whole frames by area of the face")
+        scale = plan.scales[len(plan.scales) // 2]
+        unlimited = bench(EnhancerConfig(scale=scale, device=device, max_crop_px=max(BUCKETS_PX)))
         for crop_px in plan.crops_px:
-            case = _Case("area", _AREA_SIZE, 1, crop_px, scale)
-            results.frames.append(bench.row(case, plan))
+            case = _Case("area", _AREA_SIZE, 1, crop_px)
+            results.frames.append(unlimited.row(case, case.scene(plan), plan))
 
 
 class _Bench:
@@ -90,12 +100,12 @@ class _Bench:
         blank = make_scene(64, 64, 0, 1, 1)
         self._enhancer = FaceEnhancer(config, self._detector or KnownDetector(blank))
 
-    def row(self, case: _Case, plan: FramePlan) -> FrameRow:
-        """Enhance a scene's frames at 30 Hz and time them."""
+    def row(self, case: _Case, scene: Scene, plan: FramePlan) -> FrameRow:
+        """Enhance a scene's frames at 30 Hz and time them, again where that was disturbed."""
+        return undisturbed(lambda: self._measure(case, scene, plan))
+
+    def _measure(self, case: _Case, scene: Scene, plan: FramePlan) -> tuple[FrameRow, Timing]:
         (width, height), enhancer = case.size, self._enhancer
-        face_px = round(_FITS * case.crop_px / FACE_TO_CROP)
-        length = plan.warm_ups + plan.n
-        scene = make_scene(width, height, case.faces, face_px, length)
         if self._detector is None:
             enhancer.detector = KnownDetector(scene)
         else:
@@ -118,14 +128,15 @@ class _Bench:
         timing = summarise(times_ms)
         crop_px = int(np.median(crops_px[1:])) if case.faces and crops_px[1:] else 0
         limit = enhancer.max_crop_px
-        return FrameRow(
+        row = FrameRow(
             series=case.series, width=width, height=height, faces=case.faces,
             found=found / plan.n, crop_px=crop_px,
-            seen_px=min(crop_px, limit) if limit else crop_px, scale=case.scale,
+            seen_px=min(crop_px, limit) if limit else crop_px, scale=enhancer.config.scale,
             network=enhancer.description, detector="real" if self._detector else "known",
             n=timing.n, p50_ms=timing.p50_ms, p95_ms=timing.p95_ms,
             stages_ms={stage: percentile(v, 0.5) for stage, v in stages_ms.items()},
         )  # fmt: skip
+        return row, timing
 
     def close(self) -> None:
         """Release the detector and the networks."""

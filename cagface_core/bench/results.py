@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from cagface_core.errors import InputError
+from cagface_core.errors import ConfigError, InputError
 
 SCHEMA = 1
 
@@ -176,6 +176,25 @@ def from_json(path: Path) -> Results:
         raise InputError(f"{path} cannot be read ({error.strerror}); give a bench.json") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no bench.json ({error}); run the bench again") from error
+
+
+def joined(parts: Sequence[Results]) -> Results:
+    """Put runs of different parts on one machine together.
+
+    Raises:
+        ConfigError: they are of different machines or versions.
+    """
+    whole = parts[0]
+    for part in parts[1:]:
+        for name in ("cpu", "gpu", "cores", "torch_threads", "versions", "weights"):
+            if part.machine[name] != whole.machine[name]:
+                raise ConfigError(f"the files differ in {name}: they cannot be shown as one run")
+        whole.machine["command"] += f" && {part.machine['command']}"
+        whole.machine["load_after"] = part.machine["load_after"]
+        for name in _ROWS:
+            getattr(whole, name).extend(getattr(part, name))
+        whole.notes += [note for note in part.notes if note not in whole.notes]
+    return whole
 
 
 def _rounded(value: Any) -> Any:
