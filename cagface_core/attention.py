@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from cagface_core.bisenet import COMPONENTS, INPUT_PX
 
@@ -58,9 +58,17 @@ def heatmaps(logits: Tensor, components: Sequence[Sequence[int]]) -> Tensor:
         (N, 3, MAP_PX, MAP_PX) float in [0, 1], after Gaussian pooling.
     """
     logits = F.interpolate(logits, size=(MAP_PX, MAP_PX), mode="bilinear", align_corners=False)
-    probabilities = logits.softmax(dim=1)
-    maps = torch.stack([probabilities[:, list(c)].sum(dim=1) for c in components], dim=1)
+    planes = logits.softmax(dim=1).unbind(dim=1)
+    # not by an index tensor: one made here could not be part of a CUDA graph
+    maps = torch.stack([torch.stack([planes[i] for i in c]).sum(dim=0) for c in components], dim=1)
     return gaussian_pool(maps)
+
+
+def luminance(rgb: Tensor) -> Tensor:
+    """Compute (N, 1, H, W) luminance of (N, 3, H, W) RGB, both in the same range."""
+    # by plain numbers: a tensor made here could not be part of a CUDA graph
+    red, green, blue = (rgb[:, c : c + 1] for c in range(3))
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def resize_maps(maps: Tensor, height: int, width: int) -> Tensor:
@@ -86,25 +94,29 @@ def make_block(lr: Tensor, maps: Tensor, attention: str = "paper") -> Tensor:
         return lr
     if attention != "paper":
         return torch.cat([lr, maps * 2 - 1], dim=1)
-    weights = torch.tensor(LUMA, dtype=lr.dtype, device=lr.device)[:, None, None]
-    luminance = ((lr + 1) / 2 * weights).sum(dim=1, keepdim=True)
-    return torch.cat([lr, luminance * maps * 2 - 1], dim=1)
+    return torch.cat([lr, luminance((lr + 1) / 2) * maps * 2 - 1], dim=1)
 
 
 def component_maps(
-    parser: nn.Module, lr: Tensor, components: Sequence[Sequence[int]] = COMPONENTS
+    parser: Callable[[Tensor], Tensor], lr: Tensor, components: Sequence[Sequence[int]] = COMPONENTS
 ) -> Tensor:
     """Run the component network on crops of any one size.
 
     Args:
-        parser: a :class:`cagface_core.bisenet.BiSeNet` in evaluation mode.
+        parser: what computes :class:`cagface_core.bisenet.BiSeNet`.
         lr: (N, 3, H, W) RGB float in [-1, 1].
         components: the parser's classes for hair, skin and parts.
 
     Returns:
         (N, 3, MAP_PX, MAP_PX) heatmaps in [0, 1].
     """
-    picture = F.interpolate(
+    return heatmaps(parser(parser_input(lr)), components)
+
+
+def parser_input(lr: Tensor) -> Tensor:
+    """Bring (N, 3, H, W) crops to the size that the component network reads."""
+    if lr.shape[-2:] == (INPUT_PX, INPUT_PX):
+        return lr
+    return F.interpolate(
         lr, size=(INPUT_PX, INPUT_PX), mode="bilinear", align_corners=False, antialias=True
     )
-    return heatmaps(parser(picture), components)

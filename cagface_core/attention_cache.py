@@ -82,6 +82,11 @@ class AttentionCache:
             return None
         return _move(entry, face, crop)
 
+    def newest(self, face: Face, crop: Crop) -> Tensor | None:
+        """The heatmaps last kept of a face, too old or not, moved along; None if there are none."""
+        entry = self._entries.get(face.id)
+        return None if entry is None else _move(entry, face, crop)
+
     def keep(self, face: Face, crop: Crop, picture: Image, time_s: float, maps: Tensor) -> None:
         """Remember the heatmaps (1, 3, MAP_PX, MAP_PX) just parsed from a face's crop."""
         self._entries[face.id] = _Entry(maps, face, crop, time_s, _thumb(face, crop, picture))

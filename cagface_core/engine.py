@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cagface_core import checkpoint
-from cagface_core.attention import component_maps, make_block, resize_maps, to_signed
+from cagface_core.attention import (
+    component_maps,
+    make_block,
+    parser_input,
+    resize_maps,
+    to_signed,
+)  # fmt: skip
+from cagface_core.bisenet import INPUT_PX
 from cagface_core.consistency import hold, resize
 from cagface_core.crop import BUCKETS_PX
+from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import WeightsError
 from cagface_core.fold import fold, place
 from cagface_core.paste import upscale_frame
-from cagface_core.paths import find_place, open_runner
+from cagface_core.paths import GraphRunner, find_place, open_runner
 from cagface_core.sparing import Sparing
 from cagface_core.tiles import tiled
 from cagface_core.types import Image
@@ -25,6 +35,19 @@ _ONE_PASS_PX = BUCKETS_PX[-1]  # larger pictures go through in tiles
 
 _CONSISTENCY_SIGMA_PX = {"clean": 0.0, "webcam": 3.0}
 """Clean input is kept exactly; of degraded input what is smoother than its noise and blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsing:
+    """Heatmaps (1, 3, MAP_PX, MAP_PX) that may still be in the making."""
+
+    maps: Tensor
+    done: torch.cuda.Event | None
+
+    @property
+    def ready(self) -> bool:
+        """Whether they may be used."""
+        return self.done is None or self.done.query()
 
 
 class Engine:
@@ -53,8 +76,19 @@ class Engine:
             parser_weights or checkpoint.WEIGHTS_DIR / "parser.safetensors"
         )
         self.attention: str = model.config.attention
-        self.runner = Sparing(open_runner(fold(model), where))
+        runner = open_runner(fold(model), where)
+        self.graphs = runner if isinstance(runner, GraphRunner) else None
+        self.runner = Sparing(runner)
+        self.counts = self.runner.counts
         self.parser = place(parser, self.device)
+        self._find_maps = self._component_maps
+        if self.device.type == "cuda":
+            self._aside = torch.cuda.Stream(self.device)
+        if self.graphs is not None:
+            graphed = Graphed(self._component_maps, GraphPool(self.device))
+            blank = torch.zeros(1, 3, INPUT_PX, INPUT_PX, device=self.device)
+            graphed.capture(blank)
+            self._find_maps = graphed
         protocol = self.facts.facts.get("protocol")
         if protocol not in _CONSISTENCY_SIGMA_PX:
             raise WeightsError(
@@ -88,8 +122,22 @@ class Engine:
             For each, heatmaps (1, 3, MAP_PX, MAP_PX) in [0, 1], on the engine's device.
         """
         return [
-            component_maps(self.parser, to_signed([picture], self.device)) for picture in pictures
+            self._find_maps(parser_input(to_signed([picture], self.device))) for picture in pictures
         ]
+
+    def parse_aside(self, picture: Image) -> Parsing:
+        """Start :meth:`parse` of one crop beside other work, where the device can; not waiting."""
+        if self.device.type != "cuda":
+            return Parsing(self.parse([picture])[0], None)
+        with torch.cuda.stream(self._aside):
+            (maps,) = self.parse([picture])
+            done = torch.cuda.Event()
+            done.record(self._aside)
+        maps.record_stream(torch.cuda.current_stream(self.device))
+        return Parsing(maps, done)
+
+    def _component_maps(self, picture: Tensor) -> Tensor:
+        return component_maps(self.parser, picture)
 
     @torch.inference_mode()
     def residual(
@@ -107,18 +155,35 @@ class Engine:
         Returns:
             (N, scale*H, scale*W, 3) float32 in levels of 0..255, consistent with the input.
         """
-        lr = to_signed(pictures, self.device)
+        added = self.added(to_signed(pictures, self.device), torch.cat(maps), scale, limit_px)
+        return added.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+    @torch.inference_mode()
+    def added(
+        self, lr: Tensor, maps: Tensor, scale: int, limit_px: int = 0,
+        run: Callable[[Tensor, int], Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Do what :meth:`residual` does on the device.
+
+        Args:
+            lr: (N, 3, H, W) float32 RGB in [-1, 1].
+            maps: (N, 3, MAP_PX, MAP_PX) float32 in [0, 1].
+            scale: output scale 1, 2 or 4.
+            limit_px: as in :meth:`residual`.
+            run: the network to use in place of the engine's runner.
+
+        Returns:
+            (N, 3, scale*H, scale*W) float32 in levels of 0..255.
+        """
         seen = lr
         if 0 < limit_px < max(lr.shape[-2:]):
             seen = resize(lr, limit_px, limit_px)
         height, width = seen.shape[-2:]
-        spread = resize_maps(torch.cat(maps), height, width)
-        block = make_block(seen, spread, self.attention)
+        block = make_block(seen, resize_maps(maps, height, width), self.attention)
         size = (scale * lr.shape[-2], scale * lr.shape[-1])
         factor = 4 if max(size) > 2 * max(height, width) else 2
-        sr = resize(self._forward(block, factor), *size)
-        residual = hold(sr, lr, self.sigma_px, (height, width)) * 127.5
-        return residual.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        sr = resize(self._forward(block, factor, run or self.runner), *size)
+        return hold(sr, lr, self.sigma_px, (height, width)) * 127.5
 
     def upscale(self, rgb: Image, strength: float = 1.0) -> Image:
         """Super-resolve a picture that is a face: (H, W, 3) to (4H, 4W, 3) uint8 RGB."""
@@ -126,8 +191,8 @@ class Engine:
         enhanced = upscale_frame(rgb, 4) + strength * residual
         return np.clip(enhanced + 0.5, 0, 255).astype(np.uint8)
 
-    def _forward(self, block: Tensor, factor: int) -> Tensor:
+    def _forward(self, block: Tensor, factor: int, run: Callable[[Tensor, int], Tensor]) -> Tensor:
         """Run CAGFace on (N, C, H, W) blocks of any size."""
         if max(block.shape[-2:]) <= _ONE_PASS_PX:
-            return self.runner(block, factor)
-        return tiled(lambda part: self.runner(part, factor), block, factor=factor)
+            return run(block, factor)
+        return tiled(lambda part: run(part, factor), block, factor=factor)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,9 +23,12 @@ from cagface_core.config import EnhancerConfig
 from cagface_core.crop import BUCKETS_PX, choose_crop, cut
 from cagface_core.cuts import CutDetector
 from cagface_core.detect import Detector, open_detector
-from cagface_core.engine import Engine
+from cagface_core.device_frame import Begun, DeviceFrame, download
+from cagface_core.device_steady import DeviceSteadier
+from cagface_core.engine import Engine, Parsing
 from cagface_core.paste import feather, overlap, paste, upscale_frame
 from cagface_core.paths import find_device
+from cagface_core.pixels import convert
 from cagface_core.steady import Steadier
 from cagface_core.track import Tracker
 from cagface_core.types import Crop, Enhanced, Face, Frame, Image, Outcome
@@ -42,6 +46,17 @@ _DEFAULTS = {
 _GUARD_MEAN_LEVELS = 40.0  # a residual this strong on average is no face any more
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A face whose components are being found: what was asked, and when."""
+
+    face: Face
+    crop: Crop
+    picture: Image
+    time_s: float
+    parsing: Parsing
+
+
 @dataclass(slots=True)
 class State:
     """What one stream remembers: tracks, heatmaps, faces as shown, crop sizes, the last look."""
@@ -49,6 +64,8 @@ class State:
     tracker: Tracker
     attention: AttentionCache = field(default_factory=AttentionCache)
     steadier: Steadier = field(default_factory=Steadier)
+    device_steadier: DeviceSteadier = field(default_factory=DeviceSteadier)
+    parsing: dict[int, Asked] = field(default_factory=dict[int, "Asked"])
     cuts: CutDetector = field(default_factory=CutDetector)
     faces: tuple[Face, ...] = ()
     crop_sizes: dict[int, int] = field(default_factory=dict[int, int])
@@ -64,6 +81,8 @@ class State:
         self.tracker.reset()
         self.attention.clear()
         self.steadier.clear()
+        self.device_steadier.clear()
+        self.parsing.clear()
         self.faces = ()
         self.crop_sizes.clear()
 
@@ -92,8 +111,18 @@ class FaceEnhancer:
         weights = checkpoint.find_sr(self.config.preset or preset, self.config.weights)
         self.engine = Engine(weights, self.config.device, self.config.parser)
         self.max_crop_px = limit if self.config.max_crop_px is None else self.config.max_crop_px
+        self.device_frame: DeviceFrame | None = None
+        if self.engine.device.type == "cuda":
+            self.device_frame = self.on_device()
         mode = "live" if self.config.mode == "live" else "file"
         self.detector: Detector = detector or open_detector(mode)
+
+    def on_device(self) -> DeviceFrame:
+        """Make what composes frames on the engine's device instead of with OpenCV."""
+        config = self.config
+        return DeviceFrame(
+            self.engine, config.scale, config.strength, self.max_crop_px, _GUARD_MEAN_LEVELS
+        )
 
     @property
     def description(self) -> str:
@@ -116,6 +145,8 @@ class FaceEnhancer:
             shown plainly upscaled and counted; only detection and tracking can raise.
         """
         clock = _Clock()
+        before = Counter(self.engine.counts)
+        begun = self._begin(frame.rgb)
         with clock("detect"):
             faces = largest(self._find(frame, state), self.config.max_faces)
         with clock("crop"):
@@ -123,16 +154,58 @@ class FaceEnhancer:
             pictures = [cut(frame.rgb, crop) for crop in crops]
         with clock("attention"):
             maps, hits = self._attend(faces, crops, pictures, frame.time_s, state)
+        composed = begun and self._finish(begun, faces, crops, maps, state, clock)
+        canvas, outcomes = composed or self._compose(
+            frame.rgb, faces, crops, pictures, maps, state, clock
+        )
+        counts = {"attention_hits": hits, "attention_misses": len(faces) - hits}
+        counts |= self.engine.counts - before
+        return Enhanced(canvas, tuple(faces), tuple(outcomes), clock.times_ms, counts)
+
+    def _compose(
+        self, rgb: Image, faces: Sequence[Face], crops: list[Crop], pictures: list[Image],
+        maps: list[Tensor], state: State, clock: _Clock,
+    ) -> tuple[Image, list[Outcome]]:  # fmt: skip
+        """Enhance the faces and paste them into the upscaled frame, on the processor."""
         with clock("network"):
             residuals, outcomes = self._enhance(pictures, maps)
         with clock("steady"):
             self._steady(faces, crops, pictures, residuals, state)
         with clock("background"):
-            canvas = upscale_frame(frame.rgb, self.config.scale)
+            canvas = upscale_frame(rgb, self.config.scale)
         with clock("paste"):
             self._paste(canvas, crops, residuals)
-        counts = {"attention_hits": hits, "attention_misses": len(faces) - hits}
-        return Enhanced(canvas, tuple(faces), tuple(outcomes), clock.times_ms, counts)
+        return canvas, outcomes
+
+    def _begin(self, rgb: Image) -> Begun | None:
+        """Start what needs no faces yet, where the frame is composed on the device."""
+        try:
+            return self.device_frame and self.device_frame.begin(rgb)
+        except RuntimeError as error:
+            log.warning("the frame cannot be composed on the device: %s", error)
+            return None
+
+    def _finish(
+        self, begun: Begun, faces: Sequence[Face], crops: list[Crop], maps: list[Tensor],
+        state: State, clock: _Clock,
+    ) -> tuple[Image, list[Outcome]] | None:  # fmt: skip
+        """Compose the frame on the device; None where that failed."""
+        assert self.device_frame is not None
+        try:
+            with clock("device"):
+                ids = [face.id for face in faces]
+                canvas, passed = self.device_frame.finish(
+                    begun, ids, crops, maps, state.device_steadier
+                )
+            with clock("download"):
+                rgb = download(convert(canvas))
+                sane = [bool(ok) for ok in passed.cpu().numpy()]
+        except RuntimeError as error:
+            log.warning("the frame cannot be composed on the device: %s", error)
+            return None
+        outcomes = [Outcome.ENHANCED if ok else Outcome.GUARDED for ok in sane]
+        state.device_steadier.forget_others({i for i, ok in zip(ids, sane, strict=True) if ok})
+        return rgb, outcomes
 
     def enhance_aligned(self, rgb: Image) -> Image:
         """Super-resolve a picture that is a face crop already: no detection, no mask.
@@ -149,6 +222,8 @@ class FaceEnhancer:
         """Run once on a blank frame, so that the first real one is not slow."""
         rgb = np.full((height, width, 3), 128, np.uint8)
         self.detector.detect(rgb)
+        if self.device_frame is not None:
+            self.device_frame.capture(self.config.max_faces)
         blank = np.full((BUCKETS_PX[1], BUCKETS_PX[1], 3), 128, np.uint8)
         self.engine.residual([blank], self.engine.parse([blank]), self.config.scale)
 
@@ -182,10 +257,25 @@ class FaceEnhancer:
         """Heatmaps for each face, from the cache where they still hold; and how many did."""
         maps: list[Tensor] = []
         hits = 0
-        state.attention.forget_others({face.id for face in faces})
+        there = {face.id for face in faces}
+        state.attention.forget_others(there)
+        for key, asked in list(state.parsing.items()):
+            if key not in there:
+                del state.parsing[key]
+            elif asked.parsing.ready:
+                del state.parsing[key]
+                state.attention.keep(
+                    asked.face, asked.crop, asked.picture, asked.time_s, asked.parsing.maps
+                )
         for face, crop, picture in zip(faces, crops, pictures, strict=True):
             found = state.attention.find(face, crop, picture, time_s)
             hits += found is not None
+            if found is None and self.device_frame is not None:
+                # a frame never waits for a parse that it can do without
+                found = state.attention.newest(face, crop)
+                if found is not None and face.id not in state.parsing:
+                    parsing = self.engine.parse_aside(picture)
+                    state.parsing[face.id] = Asked(face, crop, picture, time_s, parsing)
             if found is None:
                 (found,) = self.engine.parse([picture])
                 state.attention.keep(face, crop, picture, time_s, found)

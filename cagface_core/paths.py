@@ -86,7 +86,7 @@ class GraphRunner:
 
     def __init__(self, network: FoldedCAGFace, where: Place, pool: GraphPool) -> None:
         """Convert the weights; graphs are captured at the first call of each shape."""
-        self.eager = TorchRunner(network, where, torch.float16)
+        self.eager, self.pool = TorchRunner(network, where, torch.float16), pool
         self.path, self.device, self.precision = where.path, where.device, self.eager.precision
         self.graphs = {factor: Graphed(self._at(factor), pool) for factor in FACTORS}
 

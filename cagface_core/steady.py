@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from cagface_core.paste import upscale_frame
 from cagface_core.types import Crop, Image
 
-_SHARE = 0.5
+SHARE = 0.5
 """How much of a still pixel comes from the frames before: noise falls by a factor of 1.7."""
 
-_STILL_LEVELS = 2.5
+STILL_LEVELS = 2.5
 """A pixel moves when its blurred luminance changes by this many levels; in between, in part."""
 
-_BLUR_PX = 1.5  # of the input: noise is not motion
+BLUR_PX = 1.5
+"""Of the input, before its luminance is compared: noise is not motion."""
 
 Floats = NDArray[np.float32]
 
@@ -67,7 +68,7 @@ class Steadier:
         plain = upscale_frame(picture, scale).astype(np.float32)
         enhanced = plain + residual
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        luminance = np.asarray(cv2.GaussianBlur(grey, (0, 0), _BLUR_PX), np.float32)
+        luminance = np.asarray(cv2.GaussianBlur(grey, (0, 0), BLUR_PX), np.float32)
         last = self._seen.get(id)
         if last is not None and last.enhanced.shape[0] == scale * last.crop.size:
             _mix(enhanced, luminance, crop, last, scale)
@@ -90,7 +91,7 @@ def _mix(enhanced: Floats, luminance: Floats, crop: Crop, last: _Seen, scale: in
 
     change = np.abs(shared(luminance, crop, 1) - shared(last.luminance, last.crop, 1))
     change = cv2.dilate(change, np.ones((3, 3), np.uint8))
-    weight = np.asarray(_SHARE * np.clip(1 - change / _STILL_LEVELS, 0, 1), np.float32)
+    weight = np.asarray(SHARE * np.clip(1 - change / STILL_LEVELS, 0, 1), np.float32)
     size = ((right - left) * scale, (bottom - top) * scale)
     weight = cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR)[..., None]
     now = shared(enhanced, crop, scale)

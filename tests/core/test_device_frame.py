@@ -1,0 +1,190 @@
+"""The frame composed on the device equals the one OpenCV composes; here both on the processor."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome
+from cagface_core.device_frame import DeviceFrame
+from cagface_core.device_steady import DeviceSteadier
+from cagface_core.engine import Parsing
+from cagface_core.pixels import PixelFormat, convert
+from cagface_core.types import Crop, Enhanced, Image
+
+CPU_EXACT = "cpu-float32"
+
+
+@pytest.fixture(scope="module")
+def frames(demo_clip: Path) -> list[Frame]:
+    with av.open(str(demo_clip)) as container:
+        decoded = [f for f, _ in zip(container.decode(video=0), range(4), strict=False)]
+    return [Frame(f.to_ndarray(format="rgb24"), f.pts, f.time_base) for f in decoded]
+
+
+def make(scale: int, weights: str = "webcam", device: str = CPU_EXACT) -> FaceEnhancer:
+    return FaceEnhancer(EnhancerConfig(scale=scale, weights=weights, device=device))
+
+
+def run(enhancer: FaceEnhancer, frames: list[Frame]) -> list[Enhanced]:
+    state = enhancer.new_state()
+    return [enhancer.enhance(frame, state) for frame in frames]
+
+
+def compare(ours: Image, expected: Image) -> None:
+    """Bicubic weights in 8 bit, and rounding at another place: one level, rarely two."""
+    difference = np.abs(ours.astype(int) - expected)
+    assert difference.max() <= 2
+    assert (difference > 1).mean() < 1e-4
+    assert difference.mean() < 0.3
+
+
+@pytest.mark.parametrize(("scale", "weights"), [(1, "webcam"), (2, "webcam"), (4, "clean")])
+def test_the_device_composes_what_opencv_does(frames: list[Frame], scale: int, weights: str):
+    with closing(make(scale, weights)) as enhancer:
+        expected = run(enhancer, frames)
+        enhancer.device_frame = enhancer.on_device()
+        ours = run(enhancer, frames)
+    for mine, theirs in zip(ours, expected, strict=True):
+        assert mine.outcomes == theirs.outcomes == (Outcome.ENHANCED,)
+        assert mine.faces == theirs.faces
+        assert mine.counts == theirs.counts
+        assert {"device", "download"} <= set(mine.timings_ms)
+        compare(mine.rgb, theirs.rgb)
+
+
+@pytest.fixture(scope="module")
+def enhancer() -> Iterator[FaceEnhancer]:
+    with closing(make(2)) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    "crops",
+    [
+        [Crop(60, 0, 96), Crop(100, 30, 64)],  # overlapping, of two buckets, one at the border
+        [Crop(10, -8, 256), Crop(200, 100, 64), Crop(20, 150, 64)],  # beyond the frame
+    ],
+)
+def test_overlapping_and_overhanging_faces(
+    enhancer: FaceEnhancer, frames: list[Frame], crops: list[Crop]
+):
+    from cagface_core.crop import cut
+    from cagface_core.paste import feather, paste, upscale_frame
+
+    rgb = frames[0].rgb
+    engine, device_frame = enhancer.engine, enhancer.on_device()
+    pictures = [cut(rgb, crop) for crop in crops]
+    maps = engine.parse(pictures)
+    expected = upscale_frame(rgb, 2)
+    base = expected.copy()
+    for crop, picture, found in zip(crops, pictures, maps, strict=True):
+        residual = engine.residual([picture], [found], 2, enhancer.max_crop_px)[0]
+        paste(expected, base, residual, feather(crop, *rgb.shape[:2], 2), crop, 2)
+    canvas, passed = device_frame.finish(
+        device_frame.begin(rgb), range(len(crops)), crops, maps, DeviceSteadier()
+    )
+    assert passed.all()
+    compare(convert(canvas).numpy(), expected)
+
+
+def test_a_guarded_face_is_plain_and_forgotten(
+    enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(enhancer, "device_frame", enhancer.on_device())
+    added = enhancer.engine.added
+
+    def wild(*arguments: object) -> torch.Tensor:
+        return added(*arguments) * float("nan")
+
+    state = enhancer.new_state()
+    monkeypatch.setattr(enhancer.engine, "added", wild)
+    guarded = enhancer.enhance(frames[0], state)
+    assert guarded.outcomes == (Outcome.GUARDED,)
+    plain = cv2.resize(frames[0].rgb, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    compare(guarded.rgb, plain)
+    monkeypatch.undo()
+
+
+def test_a_device_that_fails_leaves_the_frame_to_the_processor(
+    enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    expected = enhancer.enhance(frames[0], enhancer.new_state())
+    monkeypatch.setattr(enhancer, "device_frame", enhancer.on_device())
+    monkeypatch.setattr(DeviceFrame, "finish", full)
+    result = enhancer.enhance(frames[0], enhancer.new_state())
+    assert result.outcomes == (Outcome.ENHANCED,)
+    assert np.array_equal(result.rgb, expected.rgb)
+    monkeypatch.setattr(enhancer.engine, "added", full)
+    result = enhancer.enhance(frames[0], enhancer.new_state())
+    assert result.outcomes == (Outcome.FAILED,)
+
+
+def test_a_frame_does_not_wait_for_a_parse_it_can_do_without(
+    enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+):
+    class Slow:
+        """An event that says when the parse is done."""
+
+        over = False
+
+        def query(self) -> bool:
+            return self.over
+
+    event = Slow()
+    waited: list[int] = []
+    asked: list[int] = []
+    parse = enhancer.engine.parse
+
+    def parse_now(pictures: list[Image]) -> list[torch.Tensor]:
+        waited.append(len(pictures))
+        return parse(pictures)
+
+    def parse_aside(picture: Image) -> Parsing:
+        asked.append(1)
+        return Parsing(parse([picture])[0], event)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(enhancer, "device_frame", enhancer.on_device())
+    monkeypatch.setattr(enhancer.engine, "parse", parse_now)
+    monkeypatch.setattr(enhancer.engine, "parse_aside", parse_aside)
+    state = enhancer.new_state()
+
+    def look(time_s: float) -> tuple[int, int, int]:
+        frame = Frame(frames[0].rgb, round(time_s * 1e6))
+        hits = enhancer.enhance(frame, state).counts["attention_hits"]
+        return hits, len(waited), len(asked)
+
+    assert look(0.0) == (0, 1, 0)  # a new face must wait
+    assert look(0.1) == (1, 1, 0)
+    assert look(0.7) == (0, 1, 1)  # too old: asked for, the old ones used meanwhile
+    assert look(0.8) == (0, 1, 1)
+    event.over = True
+    assert look(0.9) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code"), [("i420", cv2.COLOR_YUV2RGB_I420), ("nv12", cv2.COLOR_YUV2RGB_NV12)]
+)
+def test_pixel_formats_are_those_opencv_reads(frames: list[Frame], wanted: PixelFormat, code: int):
+    rgb = cv2.GaussianBlur(frames[0].rgb, (0, 0), 3)
+    levels = torch.from_numpy(rgb).permute(2, 0, 1).float()
+    assert np.array_equal(convert(levels).numpy(), rgb)
+    planes = convert(levels, wanted).numpy()
+    assert planes.shape == (rgb.shape[0] * 3 // 2, rgb.shape[1])
+    back = cv2.cvtColor(planes, code).astype(int)
+    assert np.abs(back - rgb).mean() < 1.0
+    assert np.abs(back - rgb).max() <= 8
+    if wanted == "i420":
+        theirs = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420).astype(int)
+        assert np.abs(planes - theirs).mean() < 0.5
+        assert np.abs(planes - theirs)[: rgb.shape[0]].max() <= 1
+    with pytest.raises(ValueError, match="needs even sides"):
+        convert(levels[:, 1:], wanted)
