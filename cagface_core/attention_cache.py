@@ -53,7 +53,9 @@ class AttentionCache:
     rules: CacheRules = field(default_factory=CacheRules)
     _entries: dict[int, _Entry] = field(default_factory=dict[int, _Entry])
 
-    def find(self, face: Face, crop: Crop, picture: Image, time_s: float) -> Tensor | None:
+    def find(
+        self, face: Face, crop: Crop, picture: Image, time_s: float, patience: float = 1.0
+    ) -> Tensor | None:
         """Heatmaps for a face's new crop, moved along with its box, or None if too old.
 
         Args:
@@ -61,6 +63,8 @@ class AttentionCache:
             crop: its crop in this frame.
             picture: the crop's pixels, (S, S, 3) uint8; S is less than its side if it was shrunk.
             time_s: presentation time of the frame.
+            patience: heatmaps may be this many times as old as the rules say; above 1 where
+                parsing now would come at a bad time.
 
         Returns:
             (1, 3, MAP_PX, MAP_PX) heatmaps, or None.
@@ -74,7 +78,7 @@ class AttentionCache:
             abs(_centre(face)[0] - _centre(old)[0]), abs(_centre(face)[1] - _centre(old)[1])
         )
         if (
-            not 0 <= time_s - entry.time_s <= rules.max_age_s
+            not 0 <= time_s - entry.time_s <= patience * rules.max_age_s
             or moved > rules.max_motion * reach
             or abs(max(face.w, face.h) / reach - 1) > rules.max_scale
             or float(np.abs(_thumb(face, crop, picture) - entry.thumb).mean()) > rules.max_change

@@ -138,6 +138,28 @@ def load_sr(path: Path) -> tuple[CAGFace | FoldedCAGFace, Checkpoint]:
     return fill(path, lambda: network(CAGFaceConfig(**checkpoint.config)), checkpoint)
 
 
+def load_between(
+    path: Path, other: Path, share: float
+) -> tuple[CAGFace | FoldedCAGFace, Checkpoint]:
+    """Load ``path``, with ``share`` 0 to 1 of each weight taken from ``other``, folded.
+
+    Between weights of which one was trained on from the other, every mixture is a network as good
+    as they are. The facts are those of ``path``.
+
+    Raises:
+        WeightsError: a file is not readable, or the two are of different sizes.
+    """
+    model, found = load_sr(path)
+    theirs, _ = load_sr(other)
+    if theirs.config != model.config:
+        raise WeightsError(f"{other} cannot be mixed with {path}: {theirs.config}, {model.config}")
+    model, theirs = fold(model), fold(theirs).state_dict()
+    mixed = {name: torch.lerp(value, theirs[name], share)
+             for name, value in model.state_dict().items()}  # fmt: skip
+    model.load_state_dict(mixed)
+    return model, found
+
+
 def load_parser(path: Path) -> tuple[BiSeNet | FaceParsing, Checkpoint]:
     """Load a component network in evaluation mode.
 

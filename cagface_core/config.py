@@ -22,7 +22,8 @@ class EnhancerConfig:
     Attributes:
         preset: size of the network, see ``cagface_core.checkpoint.PRESETS``. None chooses by mode
             and device: ``pico`` for live on a processor, else ``nano``.
-        weights: ``clean``, ``webcam``, or the path of a ``.safetensors`` file.
+        weights: ``clean``, ``webcam``, ``detail``, or the path of a ``.safetensors`` file.
+        detail: with weights ``detail``: 1 is all of them, 0 is ``webcam``, in between a mixture.
         parser: the component network: a ``.safetensors`` file that ``cagface train parser`` wrote,
             or a ``.pth`` file of the 19-class face-parsing layout; None is the shipped one.
         scale: output size over input size: 1, 2 or 4.
@@ -33,11 +34,13 @@ class EnhancerConfig:
             shrunk to this, and what is finer than that comes from the frame. 0 means no limit:
             large faces go through in tiles. None chooses by mode and device: live 96 on a
             processor and 256 on a GPU, files 256 on a processor, no limit otherwise.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or a path by its name, see
+            ``cagface_core.paths.PATHS``.
     """
 
     preset: str | None = None
     weights: str = "webcam"
+    detail: float = 1.0
     parser: Path | None = None
     scale: int = 2
     strength: float = 1.0
@@ -52,6 +55,10 @@ class EnhancerConfig:
             raise ConfigError(f"scale {self.scale} is not possible; expected 1, 2 or 4")
         if not 0.0 <= self.strength <= 1.0:
             raise ConfigError(f"strength {self.strength} is out of range; expected 0 to 1")
+        if not 0.0 <= self.detail <= 1.0:
+            raise ConfigError(f"detail {self.detail} is out of range; expected 0 to 1")
+        if self.detail < 1 and self.weights != "detail":
+            raise ConfigError(f"detail {self.detail} needs weights detail; got {self.weights!r}")
         if self.mode not in get_args(Mode):
             raise ConfigError(f"unknown mode {self.mode!r}; expected {', '.join(get_args(Mode))}")
         if self.max_faces < 1:

@@ -15,6 +15,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+SIGMA_PX = {"clean": 0.0, "webcam": 3.0}
+"""By protocol, what :func:`hold` is to be given: clean input is kept exactly, of degraded input
+what is smoother than its noise and blocks."""
+
+_CHANGED_LEVELS = (3.0, 5.0)
+_SHARPENED = (-0.1, -0.2)
+"""Fine content of the input is kept up to the first and given up beyond the second: the RMS of
+what the network changed of it, and the change's correlation with it, negative where the network
+sharpens. Set on the validation photos and by eye on soft clips."""
+
 
 def resize(x: Tensor, height: int, width: int) -> Tensor:
     """Bring (N, C, H, W) float32 to (height, width): bicubic, antialiased where it shrinks.
@@ -41,10 +51,12 @@ def hold(
 
     One back-projection step. What the face, shrunk again, has too much or too little of is
     upscaled and put right. With ``sigma_px`` 0 all of it: nothing the input shows may change. With
-    more, only its smooth part: colour and shading cannot drift, but noise and block edges, finer
-    than ``sigma_px``, may go. A network that saw its input shrunk knows nothing of what is finer
-    than it saw, so that is kept whole too: a large sharp face must not become the softer one that
-    the network was shown.
+    more, surely its smooth part: colour and shading cannot drift. Of what is finer than
+    ``sigma_px``, noise, block edges and blur may go; but where the network neither changes much
+    nor sharpens, the picture was a good one, and its detail is kept: all of it where the change is
+    below 3 levels of 255 (RMS over the picture), nothing above 5. A network that saw its input
+    shrunk knows nothing of what is finer than it saw, so that is kept whole too: a large sharp
+    face must not become the softer one that the network was shown.
 
     Args:
         sr: (N, 3, S*H, S*W) float32, the enhanced picture at any integer scale S.
@@ -59,9 +71,28 @@ def hold(
     if sigma_px:
         difference = lr - kept
         coarse = resize(difference, *(seen or lr.shape[-2:]))
-        finer = difference - resize(coarse, *lr.shape[-2:])
-        kept = lr - resize(_smooth(coarse, sigma_px), *lr.shape[-2:]) - finer
+        shown = resize(lr, *coarse.shape[-2:])
+        change, detail = (x - _smooth(x, sigma_px) for x in (coarse, shown))
+        given_up = (1 - _trust(change, detail)) * change
+        kept = kept + resize(given_up, *lr.shape[-2:])
     return sr - resize(kept, sr.shape[-2], sr.shape[-1])
+
+
+def _trust(change: Tensor, detail: Tensor) -> Tensor:
+    """Tell how good an input was from its fine content and what the network took of it.
+
+    Both (N, 3, H, W); the answer is (N, 1, 1, 1) in [0, 1].
+    """
+    axes = (1, 2, 3)
+    taken, whole = (x.square().sum(dim=axes, keepdim=True).sqrt() for x in (change, detail))
+    rms_levels = 127.5 * change.square().mean(dim=axes, keepdim=True).sqrt()
+    correlation = (change * detail).sum(dim=axes, keepdim=True) / (taken * whole + 1e-9)
+    return _between(rms_levels, *_CHANGED_LEVELS) * _between(correlation, *_SHARPENED)
+
+
+def _between(x: Tensor, good: float, bad: float) -> Tensor:
+    """1 on the good side, 0 on the bad, linear between."""
+    return ((x - bad) / (good - bad)).clamp(0, 1)
 
 
 def _smooth(x: Tensor, sigma_px: float) -> Tensor:
@@ -84,7 +115,8 @@ def _smooth(x: Tensor, sigma_px: float) -> Tensor:
 
 
 def _on_processor(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32
+    """Whether OpenCV can work on it; it knows no gradients, which training wants."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not x.requires_grad
 
 
 def _each(x: Tensor, change: Callable[[NDArray[np.float32]], object]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +20,27 @@ from cagface_core.attention import (
     to_signed,
 )  # fmt: skip
 from cagface_core.bisenet import INPUT_PX
-from cagface_core.consistency import hold, resize
+from cagface_core.consistency import SIGMA_PX, hold, resize
 from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import WeightsError
-from cagface_core.fold import fold, place
+from cagface_core.fold import FoldedCAGFace, fold, place
 from cagface_core.paste import upscale_frame
-from cagface_core.paths import GraphRunner, find_place, open_runner
+from cagface_core.path_choice import fastest
+from cagface_core.paths import (
+    ANY_CPU_PATH,
+    GraphRunner,
+    Place,
+    Runner,
+    cpu_paths,
+    find_place,
+    open_runner,
+)  # fmt: skip
 from cagface_core.sparing import Sparing
 from cagface_core.tiles import tiled
 from cagface_core.types import Image
 
 _ONE_PASS_PX = BUCKETS_PX[-1]  # larger pictures go through in tiles
-
-_CONSISTENCY_SIGMA_PX = {"clean": 0.0, "webcam": 3.0}
-"""Clean input is kept exactly; of degraded input what is smoother than its noise and blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +60,9 @@ class Engine:
     """The component network and the folded CAGFace, ready to run."""
 
     def __init__(
-        self, sr_weights: Path, device: str = "auto", parser_weights: Path | None = None
-    ) -> None:
+        self, sr_weights: Path, device: str = "auto", parser_weights: Path | None = None,
+        softer: tuple[Path, float] | None = None,
+    ) -> None:  # fmt: skip
         """Load both networks.
 
         Args:
@@ -64,6 +71,7 @@ class Engine:
                 :data:`cagface_core.paths.PATHS`.
             parser_weights: a component network, ours or ``.pth`` of the face-parsing layout;
                 None is the shipped one.
+            softer: weights to mix in, and their share, 0 to 1.
 
         Raises:
             WeightsError: a file is missing, damaged or of another kind.
@@ -71,12 +79,16 @@ class Engine:
         """
         where = find_place(device)
         self.device = where.device
-        model, self.facts = checkpoint.load_sr(sr_weights)
+        if softer is None:
+            model, self.facts = checkpoint.load_sr(sr_weights)
+        else:
+            model, self.facts = checkpoint.load_between(sr_weights, *softer)
+        self._softer = "" if softer is None else f", {1 - softer[1]:.0%} of it"
         parser, self.parser_facts = checkpoint.load_parser(
             parser_weights or checkpoint.WEIGHTS_DIR / "parser.safetensors"
         )
         self.attention: str = model.config.attention
-        runner = open_runner(fold(model), where)
+        runner = self._open(fold(model), where)
         self.graphs = runner if isinstance(runner, GraphRunner) else None
         self.runner = Sparing(runner)
         self.counts = self.runner.counts
@@ -90,21 +102,37 @@ class Engine:
             graphed.capture(blank)
             self._find_maps = graphed
         protocol = self.facts.facts.get("protocol")
-        if protocol not in _CONSISTENCY_SIGMA_PX:
+        if protocol not in SIGMA_PX:
             raise WeightsError(
                 f"{sr_weights} was trained for {protocol!r}; expected "
-                f"{' or '.join(_CONSISTENCY_SIGMA_PX)}: train it with 'cagface train sr'"
+                f"{' or '.join(SIGMA_PX)}: train it with 'cagface train sr'"
             )
-        self.sigma_px = _CONSISTENCY_SIGMA_PX[protocol]
+        self.sigma_px = SIGMA_PX[protocol]
 
     @property
     def description(self) -> str:
-        """One line: size of the network, weights, precision, device, path."""
+        """One line: size of the network, weights, precision, device, path and why this one."""
         config, facts = self.facts.config, self.facts.facts
         return (
-            f"CAGFace F={config['features']} L={config['units']} {facts['protocol']} "
-            f"({self.facts.sha256[:8]}) {self.runner.precision} on {self.device} ({self.path})"
+            f"CAGFace F={config['features']} L={config['units']} "
+            f"{facts.get('objective', facts['protocol'])} "
+            f"({self.facts.sha256[:8]}{self._softer}) {self.runner.precision} on {self.device} "
+            f"({self.path}, {self.why})"
         )
+
+    def _open(self, network: FoldedCAGFace, where: Place) -> Runner:
+        """Make the network ready on its path; on the processor, if need be, find the fastest."""
+        facts = self.facts.facts
+        self.why = "as asked"
+        if where.path == ANY_CPU_PATH:
+            path, self.why = fastest(
+                cpu_paths(facts),
+                lambda name: open_runner(network, replace(where, path=name), facts),
+                network.config.in_channels,
+                self.facts.sha256,
+            )
+            where = replace(where, path=path)
+        return open_runner(network, where, facts)
 
     @property
     def path(self) -> str:

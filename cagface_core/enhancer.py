@@ -26,6 +26,8 @@ from cagface_core.detect import Detector, open_detector
 from cagface_core.device_frame import Begun, DeviceFrame, download
 from cagface_core.device_steady import DeviceSteadier
 from cagface_core.engine import Engine, Parsing
+from cagface_core.looks import Look, Looks
+from cagface_core.motion import Follower
 from cagface_core.paste import feather, overlap, paste, upscale_frame
 from cagface_core.paths import find_device
 from cagface_core.pixels import convert
@@ -35,7 +37,12 @@ from cagface_core.types import Crop, Enhanced, Face, Frame, Image, Outcome
 
 log = logging.getLogger(__name__)
 
-_SEARCH_EVERY_S = 1.0
+_LOOK_EVERY_S = {"live": 0.25, "file": 0.0, "image": 0.0}
+"""How often the detector looks at faces that rest; between, they are followed by their motion."""
+
+_PATIENCE = 2.0
+"""Live, heatmaps may get this many times as old until a frame with nothing else to do comes."""
+
 _DEFAULTS = {
     ("live", True): ("pico", 96), ("live", False): ("nano", 256),
     ("file", True): ("nano", 256), ("file", False): ("nano", 0),
@@ -59,9 +66,11 @@ class Asked:
 
 @dataclass(slots=True)
 class State:
-    """What one stream remembers: tracks, heatmaps, faces as shown, crop sizes, the last look."""
+    """What one stream remembers: looks, tracks, heatmaps, faces as shown, crop sizes."""
 
-    tracker: Tracker
+    looks: Looks
+    tracker: Tracker = field(default_factory=Tracker)
+    follower: Follower = field(default_factory=Follower)
     attention: AttentionCache = field(default_factory=AttentionCache)
     steadier: Steadier = field(default_factory=Steadier)
     device_steadier: DeviceSteadier = field(default_factory=DeviceSteadier)
@@ -69,7 +78,6 @@ class State:
     cuts: CutDetector = field(default_factory=CutDetector)
     faces: tuple[Face, ...] = ()
     crop_sizes: dict[int, int] = field(default_factory=dict[int, int])
-    searched_s: float = 0.0
 
     def reset(self) -> None:
         """Forget everything: the next frame is the first of a stream."""
@@ -78,7 +86,9 @@ class State:
 
     def forget_faces(self) -> None:
         """Forget the faces, as after a cut or a change of size; identities go on counting."""
+        self.looks.reset()
         self.tracker.reset()
+        self.follower.clear()
         self.attention.clear()
         self.steadier.clear()
         self.device_steadier.clear()
@@ -108,8 +118,12 @@ class FaceEnhancer:
         self.config = config or EnhancerConfig()
         device = find_device(self.config.device)
         preset, limit = _DEFAULTS[self.config.mode, device.type == "cpu"]
-        weights = checkpoint.find_sr(self.config.preset or preset, self.config.weights)
-        self.engine = Engine(weights, self.config.device, self.config.parser)
+        preset = self.config.preset or preset
+        weights = checkpoint.find_sr(preset, self.config.weights)
+        softer = None
+        if self.config.detail < 1:
+            softer = checkpoint.find_sr(preset, "webcam"), 1 - self.config.detail
+        self.engine = Engine(weights, self.config.device, self.config.parser, softer)
         self.max_crop_px = limit if self.config.max_crop_px is None else self.config.max_crop_px
         self.device_frame: DeviceFrame | None = None
         if self.engine.device.type == "cuda":
@@ -131,7 +145,7 @@ class FaceEnhancer:
 
     def new_state(self) -> State:
         """Start the memory of a new stream."""
-        return State(Tracker())
+        return State(Looks(_LOOK_EVERY_S[self.config.mode]))
 
     def enhance(self, frame: Frame, state: State) -> Enhanced:
         """Enhance the faces of one frame.
@@ -148,12 +162,13 @@ class FaceEnhancer:
         before = Counter(self.engine.counts)
         begun = self._begin(frame.rgb)
         with clock("detect"):
-            faces = largest(self._find(frame, state), self.config.max_faces)
+            found, looked = self._find(frame, state)
+            faces = largest(found, self.config.max_faces)
         with clock("crop"):
             crops = self._crop(faces, frame.rgb, state)
             pictures = [cut(frame.rgb, crop) for crop in crops]
         with clock("attention"):
-            maps, hits = self._attend(faces, crops, pictures, frame.time_s, state)
+            maps, hits = self._attend(faces, crops, pictures, frame.time_s, state, looked)
         composed = begun and self._finish(begun, faces, crops, maps, state, clock)
         canvas, outcomes = composed or self._compose(
             frame.rgb, faces, crops, pictures, maps, state, clock
@@ -169,10 +184,10 @@ class FaceEnhancer:
         """Enhance the faces and paste them into the upscaled frame, on the processor."""
         with clock("network"):
             residuals, outcomes = self._enhance(pictures, maps)
-        with clock("steady"):
-            self._steady(faces, crops, pictures, residuals, state)
         with clock("background"):
             canvas = upscale_frame(rgb, self.config.scale)
+        with clock("steady"):
+            self._steady(faces, crops, pictures, canvas, residuals, state)
         with clock("paste"):
             self._paste(canvas, crops, residuals)
         return canvas, outcomes
@@ -231,17 +246,20 @@ class FaceEnhancer:
         """Release the detector."""
         self.detector.close()
 
-    def _find(self, frame: Frame, state: State) -> tuple[Face, ...]:
-        """Detect and track; a thorough search after each cut and then once a second."""
-        cut_here = state.cuts.is_cut(frame.rgb)
-        if cut_here:
+    def _find(self, frame: Frame, state: State) -> tuple[tuple[Face, ...], bool]:
+        """Follow the faces by their motion, and detect where it is time; whether it was."""
+        if state.cuts.is_cut(frame.rgb):
             state.forget_faces()
-        search = cut_here or not 0 <= frame.time_s - state.searched_s < _SEARCH_EVERY_S
-        if search:
-            state.searched_s = frame.time_s
-        found = self.detector.detect(frame.rgb, state.faces, search=search)
-        state.faces = state.tracker.update(found, frame.time_s)
-        return state.faces
+        motions = state.follower.follow(frame.rgb)
+        look = state.looks.next(state.faces, motions, frame.time_s)
+        state.tracker.move(motions)
+        state.faces = state.tracker.coast(frame.time_s)
+        if look is not Look.NONE:
+            search = look is Look.SEARCH
+            found = self.detector.detect(frame.rgb, state.faces, search=search)
+            state.faces = state.tracker.update(found, frame.time_s)
+        state.follower.remember(frame.rgb, state.faces)
+        return state.faces, look is not Look.NONE
 
     def _crop(self, faces: Sequence[Face], rgb: Image, state: State) -> list[Crop]:
         """Place each face's crop; its bucket is kept while it still fits."""
@@ -252,9 +270,12 @@ class FaceEnhancer:
 
     def _attend(
         self, faces: Sequence[Face], crops: list[Crop], pictures: list[Image], time_s: float,
-        state: State,
+        state: State, busy: bool,
     ) -> tuple[list[Tensor], int]:  # fmt: skip
-        """Heatmaps for each face, from the cache where they still hold; and how many did."""
+        """Heatmaps for each face, from the cache where they still hold; and how many did.
+
+        Live, no frame does more than one thing that can wait: ``busy`` ones have done theirs.
+        """
         maps: list[Tensor] = []
         hits = 0
         there = {face.id for face in faces}
@@ -268,7 +289,8 @@ class FaceEnhancer:
                     asked.face, asked.crop, asked.picture, asked.time_s, asked.parsing.maps
                 )
         for face, crop, picture in zip(faces, crops, pictures, strict=True):
-            found = state.attention.find(face, crop, picture, time_s)
+            patience = _PATIENCE if busy and self.config.mode == "live" else 1.0
+            found = state.attention.find(face, crop, picture, time_s, patience)
             hits += found is not None
             if found is None and self.device_frame is not None:
                 # a frame never waits for a parse that it can do without
@@ -277,6 +299,7 @@ class FaceEnhancer:
                     parsing = self.engine.parse_aside(picture)
                     state.parsing[face.id] = Asked(face, crop, picture, time_s, parsing)
             if found is None:
+                busy = True
                 (found,) = self.engine.parse([picture])
                 state.attention.keep(face, crop, picture, time_s, found)
             maps.append(found)
@@ -309,16 +332,19 @@ class FaceEnhancer:
         return residuals, outcomes
 
     def _steady(
-        self, faces: Sequence[Face], crops: list[Crop], pictures: list[Image],
+        self, faces: Sequence[Face], crops: list[Crop], pictures: list[Image], canvas: Image,
         residuals: list[NDArray[np.float32] | None], state: State,
     ) -> None:  # fmt: skip
-        """Average still faces over time, in place."""
+        """Average still faces over time, in place; ``canvas`` is the plain upscale of the frame."""
+        scale = self.config.scale
         shown = {f.id for f, r in zip(faces, residuals, strict=True) if r is not None}
         state.steadier.forget_others(shown)
         for index, (face, residual) in enumerate(zip(faces, residuals, strict=True)):
             if residual is not None:
+                crop = crops[index]
+                plain = cut(canvas, Crop(scale * crop.x, scale * crop.y, scale * crop.size))
                 residuals[index] = state.steadier.steady(
-                    face.id, crops[index], pictures[index], residual, self.config.scale
+                    face.id, crop, pictures[index], plain, residual
                 )
 
     def _paste(
@@ -331,7 +357,9 @@ class FaceEnhancer:
         for crop, residual in zip(crops, residuals, strict=True):
             if residual is None:
                 continue
-            mask = self.config.strength * feather(crop, height, width, scale)
+            mask = feather(crop, height, width, scale)
+            if self.config.strength < 1:
+                mask *= self.config.strength
             paste(canvas, base, residual, mask, crop, scale)
 
 

@@ -26,13 +26,14 @@ def upscale_frame(rgb: Image, scale: int) -> Image:
 
 
 def feather(crop: Crop, frame_height: int, frame_width: int, scale: int) -> NDArray[np.float32]:
-    """The paste mask of a crop, (scale*size, scale*size, 1) in [0, 1].
+    """The paste mask of a crop, (scale*size, scale*size, 3) in [0, 1], equal in all colours.
 
     It falls smoothly to 0 before each edge, but not at the frame's own borders.
     """
     rows = _ramp(crop.y, crop.size, frame_height, scale)
     columns = _ramp(crop.x, crop.size, frame_width, scale)
-    return (rows[:, None] * columns[None, :])[..., None]
+    # A mask of one channel would make numpy go through a picture three values at a time.
+    return (rows[:, None] * columns.repeat(3)[None, :]).reshape(*2 * rows.shape, 3)
 
 
 def paste(
@@ -45,7 +46,7 @@ def paste(
         canvas: (scale*H, scale*W, 3) uint8, the frame being composed.
         base: the plain upscale; may be ``canvas`` itself when no two crops overlap.
         residual: (scale*size, scale*size, 3) in levels of 0..255.
-        mask: (scale*size, scale*size, 1), 0 shows what is there, 1 the enhanced face.
+        mask: (scale*size, scale*size, 3), 0 shows what is there, 1 the enhanced face.
         crop: where the face lies in the frame before upscaling.
         scale: the output scale.
     """
@@ -54,12 +55,11 @@ def paste(
     y0, x0, y1, x1 = max(top, 0), max(left, 0), min(top + side, height), min(left + side, width)
     inner = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
     outer = np.s_[y0:y1, x0:x1]
-    there = canvas[outer].astype(np.float32)
-    if base is canvas:
-        blended = there + mask[inner] * residual[inner]
-    else:
-        blended = there + mask[inner] * (base[outer] + residual[inner] - there)
-    canvas[outer] = np.clip(blended + 0.5, 0, 255).astype(np.uint8)
+    there = canvas[outer]
+    change = residual[inner]
+    if base is not canvas:
+        change = change + base[outer] - there
+    canvas[outer] = cv2.add(there, mask[inner] * change, dtype=cv2.CV_8U)
 
 
 def overlap(crops: list[Crop]) -> bool:

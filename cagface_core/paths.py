@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,10 +14,15 @@ from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import DeviceError
 from cagface_core.fold import FoldedCAGFace, fold, halved, place
+from cagface_core.openvino_runner import OpenVinoRunner
+from cagface_core.quantise import FACT
 
 CPU_PATHS = ("cpu-float32", "cpu-bfloat16", "openvino-bfloat16", "openvino-int8")
 PATHS = ("cuda-graph", "cuda-eager", "mps", *CPU_PATHS)
 """What ``--device`` may name besides ``auto``, ``cpu``, ``cuda``, ``cuda:N`` and ``mps``."""
+
+ANY_CPU_PATH = "cpu"
+"""The fastest of :data:`CPU_PATHS`, to be found out; no path by itself."""
 
 FACTORS = (2, 4)
 BATCHES = (1, 2, 4, 8)
@@ -30,7 +36,7 @@ class Runner(Protocol):
     """CAGFace on one path."""
 
     path: str
-    """One of :data:`PATHS`."""
+    """Its name, one of :data:`PATHS`."""
     precision: str
     """``float32``, ``bfloat16``, ``float16`` or ``int8``."""
     device: torch.device
@@ -55,7 +61,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A path, and the device it computes on."""
+    """A path, or :data:`ANY_CPU_PATH`, and the device it computes on."""
 
     path: str
     device: torch.device
@@ -155,17 +161,34 @@ def find_place(name: str) -> Place:
     device = find_device(name)
     if name in PATHS:
         return Place(name, device)
-    by_type = {"cuda": "cuda-graph", "mps": "mps", "cpu": _cpu_path()}
+    by_type = {"cuda": "cuda-graph", "mps": "mps", "cpu": ANY_CPU_PATH}
     return Place(by_type[device.type], device)
 
 
-def open_runner(network: FoldedCAGFace, where: Place) -> Runner:
-    """Make the network ready on a path."""
+def cpu_paths(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the processor's paths that work here with weights of these facts."""
+    paths = ["cpu-float32"]
+    if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        paths.append("cpu-bfloat16")  # elsewhere it is emulated, many times slower
+    if importlib.util.find_spec("openvino") is not None:
+        paths += ["openvino-bfloat16", *(["openvino-int8"] if FACT in facts else [])]
+    return tuple(paths)
+
+
+def open_runner(network: FoldedCAGFace, where: Place, facts: Mapping[str, Any]) -> Runner:
+    """Make the network ready on a path.
+
+    Args:
+        network: float32, on the processor.
+        where: the path and its device.
+        facts: those of the weights file.
+
+    Raises:
+        DeviceError: a package is missing.
+        WeightsError: the path needs facts that the weights do not hold.
+    """
+    if where.path.startswith("openvino"):
+        return OpenVinoRunner(network, where.path, facts.get(FACT))
     if where.path == "cuda-graph":
         return GraphRunner(network, where, GraphPool(where.device))
     return TorchRunner(network, where, _DTYPES.get(where.path, torch.float32))
-
-
-def _cpu_path() -> str:
-    """bfloat16 where the processor multiplies it, twice as fast as float32."""
-    return "cpu-bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "cpu-float32"

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cagface_core.paste import upscale_frame
 from cagface_core.types import Crop, Image
 
 SHARE = 0.5
@@ -51,7 +50,9 @@ class Steadier:
         """Forget the faces that are not among ``ids``."""
         self._seen = {key: seen for key, seen in self._seen.items() if key in ids}
 
-    def steady(self, id: int, crop: Crop, picture: Image, residual: Floats, scale: int) -> Floats:
+    def steady(
+        self, id: int, crop: Crop, picture: Image, plain: Image, residual: Floats
+    ) -> Floats:  # fmt: skip
         """Steady one face.
 
         Args:
@@ -59,21 +60,22 @@ class Steadier:
             crop: where it lies in the frame; positions are whole pixels, so that the face before
                 is found again without resampling.
             picture: (S, S, 3) uint8 RGB, the crop's pixels.
-            residual: (scale*S, scale*S, 3), what the network adds to the plain upscale, in levels.
-            scale: output scale; a change of it forgets the face.
+            plain: (scale*S, scale*S, 3) uint8, its plain upscale; a change of scale forgets the
+                face.
+            residual: (scale*S, scale*S, 3), what the network adds to that, in levels.
 
         Returns:
             The residual, (scale*S, scale*S, 3) float32, of the steadied picture.
         """
-        plain = upscale_frame(picture, scale).astype(np.float32)
-        enhanced = plain + residual
+        scale = plain.shape[0] // crop.size
+        enhanced = np.asarray(cv2.add(plain, residual, dtype=cv2.CV_32F), np.float32)
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
         luminance = np.asarray(cv2.GaussianBlur(grey, (0, 0), BLUR_PX), np.float32)
         last = self._seen.get(id)
         if last is not None and last.enhanced.shape[0] == scale * last.crop.size:
             _mix(enhanced, luminance, crop, last, scale)
         self._seen[id] = _Seen(crop, luminance, enhanced)
-        return enhanced - plain
+        return np.asarray(cv2.subtract(enhanced, plain, dtype=cv2.CV_32F), np.float32)
 
 
 def _mix(enhanced: Floats, luminance: Floats, crop: Crop, last: _Seen, scale: int) -> None:
@@ -93,6 +95,6 @@ def _mix(enhanced: Floats, luminance: Floats, crop: Crop, last: _Seen, scale: in
     change = cv2.dilate(change, np.ones((3, 3), np.uint8))
     weight = np.asarray(SHARE * np.clip(1 - change / STILL_LEVELS, 0, 1), np.float32)
     size = ((right - left) * scale, (bottom - top) * scale)
-    weight = cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR)[..., None]
+    weight = np.asarray(cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR), np.float32)
     now = shared(enhanced, crop, scale)
-    now += weight * (shared(last.enhanced, last.crop, scale) - now)
+    now[:] = cv2.blendLinear(shared(last.enhanced, last.crop, scale), now, weight, 1 - weight)

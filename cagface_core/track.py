@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cagface_core.errors import ConfigError
-from cagface_core.types import Detection, Face
+from cagface_core.types import Detection, Face, Motion
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,9 @@ class TrackerConfig:
 class Tracker:
     """Follows faces from frame to frame. Plain state, no threads; times are stream seconds.
 
-    Call `update` on frames on which detection ran and `coast` on the others. ``reset`` after a
-    cut or a change of size. An identity is never given twice, not even after a reset.
+    Call `move` on frames whose motion is known, then `update` where detection ran and `coast`
+    where it did not. ``reset`` after a cut or a change of size. An identity is never given twice,
+    not even after a reset.
     """
 
     def __init__(self, config: TrackerConfig | None = None) -> None:
@@ -97,6 +98,16 @@ class Tracker:
                 self._next_id += 1
         self._tracks = kept
         return self._faces(time_s)
+
+    def move(self, motions: Mapping[int, Motion]) -> None:
+        """Move faces along with the picture, by identity, from the frame before to the next.
+
+        This is no measurement to be smoothed: the box keeps its place on the face, and what later
+        detections correct is all that is filtered. So a moving face has a box without lag.
+        """
+        for track in self._tracks:
+            if motion := motions.get(track.id):
+                track.move(motion)
 
     def coast(self, time_s: float) -> tuple[Face, ...]:
         """Give the faces of a frame on which detection did not run, moved on by their speed."""
@@ -176,6 +187,16 @@ class _OneEuro:
             self.value += _weight(cutoff, dt_s) * (raw - self.value)
         self._raw = raw
 
+    def shift(self, by: float) -> None:
+        """Move along: no step, no speed."""
+        self.value += by
+        self._raw += by
+
+    def stretch(self, factor: float) -> None:
+        """Grow along: no step, no speed."""
+        self.value *= factor
+        self._raw *= factor
+
 
 def _weight(cutoff_hz: float, dt_s: float) -> float:
     """Weight of the new value in an exponential filter of this cutoff (equation 5 of the paper)."""
@@ -219,6 +240,16 @@ class _Track:
         self.seen_s = time_s
         self.hits += 1
         self.missed = 0
+
+    def move(self, motion: Motion) -> None:
+        """Move with the picture: place, expectation and what the next step is measured against."""
+        x, y, w, h = self._last
+        grow = motion.growth
+        self._last = (x + motion.dx, y + motion.dy, w * grow, h * grow)
+        for axis, step in zip(self._axes[:2], (motion.dx, motion.dy), strict=True):
+            axis.shift(step)
+        for axis in self._axes[2:]:
+            axis.stretch(grow)
 
     def expected(self, time_s: float) -> tuple[float, float, float, float]:
         """Where a detection is expected: centre x, y, width, height, without smoothing lag."""

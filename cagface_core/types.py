@@ -66,6 +66,15 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True)
+class Motion:
+    """How a face moved between two frames: its centre by (dx, dy) pixels, its size by a factor."""
+
+    dx: float
+    dy: float
+    growth: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Crop:
     """A square of the frame at native resolution: integer left, top and side, in pixels.
 

@@ -235,6 +235,9 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
 def run_bench_command(arguments: argparse.Namespace, context: Context) -> int:
     """``cagface bench``."""
     from cagface_core.bench.command import execute
+    from realtime.process import keep_memory
+
+    keep_memory()  # every part, as every run of the product does
 
     def live(
         frames: Sequence[Image], config: EnhancerConfig, rate_hz: int, seconds: float

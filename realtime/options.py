@@ -40,7 +40,7 @@ def load_enhancer(config: EnhancerConfig) -> PictureEnhancer[Any]:
 def add_enhancer_arguments(
     parser: argparse.ArgumentParser, *, weights: str, scale: int, max_faces: int
 ) -> None:
-    """Add --preset, --weights, --parser, --scale, --strength, --max-faces, --max-crop-px, --device.
+    """Add the options, from --preset to --device, that say how faces are enhanced.
 
     Their values are read by `enhancer_config`.
     """
@@ -53,8 +53,15 @@ def add_enhancer_arguments(
     group.add_argument(
         "--weights",
         default=weights,
-        metavar="clean|webcam|FILE",
+        metavar="clean|webcam|detail|FILE",
         help=f"what the network was trained for, or a weights file (default: {weights})",
+    )
+    group.add_argument(
+        "--detail",
+        type=_share,
+        default=1.0,
+        metavar="0..1",
+        help="with --weights detail: 0 is webcam, in between a mixture (default: 1)",
     )
     group.add_argument(
         "--parser",
@@ -106,6 +113,7 @@ def enhancer_config(arguments: argparse.Namespace, mode: Mode) -> EnhancerConfig
         mode=mode,
         preset=arguments.preset,
         weights=arguments.weights,
+        detail=arguments.detail,
         parser=arguments.parser,
         scale=arguments.scale or arguments.default_scale,
         strength=arguments.strength,

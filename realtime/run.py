@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from cagface_core import CagfaceError, Enhanced, Frame, Image, OutputError
 from realtime.loop import Enhancer, LoopOptions, Resettable, enhanced_only, run_loop
 from realtime.plain import side_by_side, upscale
+from realtime.process import in_own_thread, keep_memory
 from realtime.sink import FanOut, NullSink, Sink
 from realtime.source import CameraRequest, Source, SourceInfo, open_source
 from realtime.stats import Stats, Summary
@@ -134,7 +135,8 @@ def run_video(
                 )
             )
         )
-        enhancer = stack.enter_context(closing(make_enhancer()))
+        keep_memory()
+        enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
         watcher.on_started(Started(info, sink.description, enhancer.description, width, height))
         stats = Stats()
         run_loop(
@@ -185,8 +187,9 @@ def run_live(
         if job.compare:
             width *= 2
         sink = stack.enter_context(closing(_open_live_sinks(job, width, height, info)))
-        enhancer = stack.enter_context(closing(make_enhancer()))
-        enhancer.warm_up(info.height, info.width)
+        keep_memory()
+        enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
+        in_own_thread(lambda: enhancer.warm_up(info.height, info.width))
         watcher.on_started(Started(info, sink.description, enhancer.description, width, height))
 
         def on_delivered(stats: Stats) -> None:

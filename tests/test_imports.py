@@ -54,12 +54,20 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("engine", "tiles"): "faces larger than the largest bucket go through in tiles",
     ("fold", "cagface"): "the fold rewrites this network's upsamplers",
     ("engine", "sparing"): "what does not fit the memory goes through in pieces",
+    ("openvino_runner", "crop"): "each side that a crop may have is compiled once",
+    ("openvino_runner", "fold"): "OpenVINO runs the network folded",
+    ("openvino_runner", "quantise"): "its 8-bit form is made for this engine",
+    ("paths", "openvino_runner"): "one of the paths",
+    ("paths", "quantise"): "a path is told the ranges that the weights hold",
+    ("engine", "path_choice"): "of several paths it takes the fastest here",
+    ("path_choice", "paths"): "it measures the paths",
+    ("quantise", "cagface"): "it quantises this network's residual units",
+    ("quantise", "fold"): "it quantises the folded network",
     ("paths", "crop"): "each side that a crop may have gets its graphs",
     ("paths", "cuda_graph"): "one of the paths",
     ("paths", "fold"): "the paths run the network folded",
     ("sparing", "paths"): "it wraps a runner of any path",
     ("sparing", "tiles"): "a face that does not fit goes through in tiles",
-    ("steady", "paste"): "a residual is measured against the plain upscale",
 }
 
 COMMAND_LINE = re.compile(r"realtime\.(cli|commands)\b")

@@ -3,13 +3,14 @@
     python tools/weights_sheet.py docs/weights.png
 
 The upper row is the clip's face as it is and as weights ``clean`` see it, the lower row the same
-face after a webcam (blur, noise, H.264) and weights ``webcam``.
+face after a webcam (blur, noise, H.264) and weights ``webcam`` and ``detail``.
 """
 
 from __future__ import annotations
 
 import argparse
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -38,12 +39,12 @@ def webcam(face: Image) -> Image:
     return h264(list(np.clip(soft + noise, 0, 255).round().astype(np.uint8)), crf=24)
 
 
-def row(name: str, face: Image) -> list[tuple[str, Image]]:
+def row(label: str, face: Image, *names: str) -> list[tuple[str, Image]]:
     """The face in large pixels, bicubic, and by each network of these weights."""
     pixels = np.repeat(np.repeat(face, 4, axis=0), 4, axis=1)
-    cells = [("input" if name == "clean" else "input, as a webcam", pixels)]
+    cells = [(label, pixels)]
     cells.append(("bicubic", upscale_frame(face, 4)))
-    for preset in checkpoint.PRESETS:
+    for name, preset in product(names, checkpoint.PRESETS):
         if f"{preset}-{name}" in checkpoint.shipped():
             engine = Engine(checkpoint.find_sr(preset, name), "cpu")
             cells.append((f"{preset}-{name}", engine.upscale(face)))
@@ -58,7 +59,10 @@ if __name__ == "__main__":
         frame = Pillow.fromarray(next(iter(source.frames())).rgb[FACE])
     # shrunk, so that the clip's own compression does not show
     first = np.asarray(frame.resize((80, 80), Pillow.Resampling.BICUBIC))
-    rows = [row("clean", first), row("webcam", webcam(first))]
+    rows = [
+        row("input", first, "clean"),
+        row("input, as a webcam", webcam(first), "webcam", "detail"),
+    ]
     width = max(len(cells) for cells in rows) * (CELL_PX + 4)
     sheet = Pillow.new("RGB", (width, len(rows) * (CELL_PX + BAR_PX)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)

@@ -79,8 +79,8 @@ def _bars(axes: Any, rows: Sequence[NetworkRow], results: Results) -> None:
         same[precision] = same.get(precision, 0) + 1
         for i, row in there:
             axes.annotate(
-                f"{row.p50_ms:.3g}", (i + offset, row.gflop_per_s), (0, 3), ha="center",
-                textcoords="offset points", fontsize=7, rotation=90, color=_GREY,
+                _three_digits(row.p50_ms), (i + offset, 0), (0, 4), textcoords="offset points",
+                fontsize=8, rotation=90, ha="center", va="bottom", color="black",
             )  # fmt: skip
     for precision in dict.fromkeys(row.precision for row in rows):
         peak = results.peak(precision)
@@ -95,9 +95,13 @@ def _bars(axes: Any, rows: Sequence[NetworkRow], results: Results) -> None:
     axes.set_xticks(range(len(groups)), [f"{preset}\n{side} px" for preset, side in groups])
     axes.set_ylabel("GFLOP/s")
     axes.set_xlim(-0.6, len(groups) - 0.4)
-    axes.set_ylim(0, 1.32 * axes.get_ylim()[1])
+    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])
     axes.legend(fontsize=8, ncols=3, loc="upper left")
     _tidy(axes)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _by_number(axes: Any, rows: Sequence[FrameRow]) -> None:

@@ -110,6 +110,7 @@ class _Bench:
             enhancer.detector = KnownDetector(scene)
         else:
             enhancer.detector = IntroducedDetector(self._detector, scene)
+        enhancer.warm_up(height, width)
         state = enhancer.new_state()
         times_ms: list[float] = []
         stages_ms: dict[str, list[float]] = {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,15 @@ from cagface_core.bench.timing import Budget, Timing, sample, undisturbed
 from cagface_core.crop import BUCKETS_PX
 from cagface_core.errors import CagfaceError, DeviceError
 from cagface_core.fold import FoldedCAGFace, fold
-from cagface_core.paths import CPU_PATHS, PATHS, Place, Runner, find_place, open_runner
+from cagface_core.paths import (
+    CPU_PATHS,
+    PATHS,
+    Place,
+    Runner,
+    cpu_paths,
+    find_place,
+    open_runner,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +44,33 @@ def presets(*, everything: bool) -> list[str]:
     return [name for name in checkpoint.PRESETS if everything or name in with_weights]
 
 
-def open_network(preset: str) -> tuple[FoldedCAGFace, str | None]:
-    """The folded network of a preset, and its weights' sha256.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A preset's folded network, and of its weights the facts and the sha256, None without."""
 
-    One of a preset's shipped weights serves for all, since values change no time; a preset
-    without any is freshly initialised.
+    folded: FoldedCAGFace
+    facts: Mapping[str, Any]
+    sha256: str | None
+
+
+def open_network(preset: str) -> Opened:
+    """Load one of a preset's shipped weights: values change no time.
+
+    A preset without any is freshly initialised.
     """
     for name in checkpoint.shipped():
         if name.rsplit("-", 1)[0] == preset:
-            model, facts = checkpoint.load_sr(checkpoint.find_named(name))
-            return fold(model), facts.sha256
+            model, found = checkpoint.load_sr(checkpoint.find_named(name))
+            return Opened(fold(model), found.facts, found.sha256)
     torch.manual_seed(0)
-    return FoldedCAGFace(checkpoint.PRESETS[preset]).eval(), None
+    return Opened(FoldedCAGFace(checkpoint.PRESETS[preset]).eval(), {}, None)
 
 
-def open_runners(network: FoldedCAGFace, device: str, notes: list[str]) -> list[Runner]:
+def open_runners(network: Opened, device: str, notes: list[str]) -> list[Runner]:
     """Make a network ready on every path of a device that works here, or on the one path named.
 
     Args:
-        network: the folded network.
+        network: what to run.
         device: as ``--device`` takes it.
         notes: paths that do not work here are added, a line each, once.
     """
@@ -63,13 +79,12 @@ def open_runners(network: FoldedCAGFace, device: str, notes: list[str]) -> list[
     found: list[Runner] = []
     for path in wanted:
         try:
-            if path.startswith("openvino") and find_spec("openvino") is None:
-                raise DeviceError("openvino is not installed")
-            found.append(open_runner(network, Place(path, where.device)))
+            if path == "cpu-bfloat16" and path not in cpu_paths(network.facts):
+                raise DeviceError("this processor would emulate it")
+            found.append(open_runner(network.folded, Place(path, where.device), network.facts))
         except CagfaceError as error:
             note = f"path {path} is left out: {error}"
-            if note not in notes:
-                notes.append(note)
+            notes += [note] if note not in notes else []
     return found
 
 
@@ -89,19 +104,19 @@ def measure_networks(
 ) -> None:
     """Time every preset on every path, crop size and batch; adds ``network`` rows and notes."""
     for preset in plan.presets:
-        network, sha256 = open_network(preset)
+        network = open_network(preset)
         say(f"network {preset}")
         for runner in open_runners(network, device, results.notes):
             left_out: list[str] = []
             rate = 0.0  # GFLOP/s, the best so far
             for side_px in plan.sides_px:
                 for batch in plan.batches:
-                    block = block_for(network, batch, side_px, runner.device)
-                    gflop = 2e-9 * multiply_adds(network, tuple(block.shape))  # pyright: ignore[reportArgumentType]
+                    block = block_for(network.folded, batch, side_px, runner.device)
+                    gflop = 2e-9 * multiply_adds(network.folded, tuple(block.shape))  # pyright: ignore[reportArgumentType]
                     if rate and gflop / rate * 1000 > plan.most_ms:
                         left_out.append(f"{batch} of {side_px} px")
                         continue
-                    row = _row(preset, network, sha256, runner, block, gflop, plan.budget)
+                    row = _row(preset, network, runner, block, gflop, plan.budget)
                     results.network.append(row)
                     rate = max(rate, gflop / row.best_ms * 1000)
             if left_out:
@@ -112,7 +127,7 @@ def measure_networks(
 
 
 def _row(
-    preset: str, network: FoldedCAGFace, sha256: str | None, runner: Runner, block: Tensor,
+    preset: str, network: Opened, runner: Runner, block: Tensor,
     gflop: float, budget: Budget,
 ) -> NetworkRow:  # fmt: skip
     def measure() -> tuple[Timing, Timing]:
@@ -122,8 +137,8 @@ def _row(
     timing = undisturbed(measure)
     batch, _, _, side_px = block.shape
     return NetworkRow(
-        preset=preset, features=network.config.features, units=network.config.units,
-        sha256=sha256, path=runner.path, precision=runner.precision, side_px=side_px, batch=batch,
+        preset=preset, features=network.folded.config.features,
+        units=network.folded.config.units, sha256=network.sha256, path=runner.path, precision=runner.precision, side_px=side_px, batch=batch,
         n=timing.n, best_ms=timing.best_ms, p50_ms=timing.p50_ms, p95_ms=timing.p95_ms,
         faces_per_s=batch / timing.p50_ms * 1000, gflop=gflop,
         gflop_per_s=gflop / timing.p50_ms * 1000,

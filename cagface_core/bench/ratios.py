@@ -62,12 +62,12 @@ def compare_paths(
 ) -> None:
     """Each path of a network against the fastest one, and those with a goal against each other."""
     for preset in presets:
-        network, _ = open_network(preset)
+        network = open_network(preset)
         runners = open_runners(network, device, results.notes)
         for side_px in (64, 128):
             works: dict[str, Work] = {}
             for runner in runners:
-                block = block_for(network, 1, side_px, runner.device)
+                block = block_for(network.folded, 1, side_px, runner.device)
                 works[runner.path] = partial(runner, block, 4)
             times_ms = race(works, runners[0].device, budget)
             fastest = min(times_ms, key=lambda name: percentile(times_ms[name], 0.5))
@@ -90,7 +90,7 @@ def compare_peers(where: str, data: Path | None, budget: Budget, results: Result
     its input, with its components known as on most frames of a video, and found anew.
     """
     side_px, device = _PEER_SIDE_PX, find_device(where)
-    network, _ = open_network("nano")
+    network = open_network("nano").folded
     edsr = build_peer("edsr-baseline").eval()
     for precision in ("float32", "bfloat16"):
         dtype = getattr(torch, precision)

@@ -30,10 +30,11 @@ from torch import Tensor, nn
 from cagface_core import checkpoint
 from cagface_core.attention import component_maps, to_signed
 from cagface_core.bisenet import CLASSES, INPUT_PX
-from cagface_core.errors import CagfaceError, ConfigError, OutputError
+from cagface_core.errors import ConfigError
 from cagface_core.evaluate.component_scores import Tally, markdown, to_json
 from cagface_core.fold import place
 from cagface_core.paths import find_device
+from cagface_core.standalone import run_standalone, write_files
 from cagface_core.train.parser import shrink_like_a_webcam
 from cagface_core.train.photos import IGNORE, Photo, load_labels, load_square, read_photos
 from cagface_core.types import Image
@@ -210,32 +211,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/components"), help="folder to write")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     options = parser.parse_args(arguments)
+    return run_standalone(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Measure, write the files, print the table, and say where the files are."""
+    model, facts = checkpoint.load_parser(options.parser)
+    placed = place(model, find_device(options.device))
+    name = f"{options.parser.name} ({facts.sha256[:8]})"
+    report = measure(options.data, options.split, placed, name)
+    cases = hard_cases(options.data, options.split)
+    report["hard_cases"] = [(case, photo.path.name) for case, photo in cases]
+    texts = {"components.json": to_json(report), "components.md": markdown(report)}
+    write_files(options.out, texts)
+    Pillow.fromarray(sheet(placed, cases)).save(options.out / "components.png")
     console = Console()
-    try:
-        model, facts = checkpoint.load_parser(options.parser)
-        placed = place(model, find_device(options.device))
-        name = f"{options.parser.name} ({facts.sha256[:8]})"
-        report = measure(options.data, options.split, placed, name)
-        cases = hard_cases(options.data, options.split)
-        report["hard_cases"] = [(case, photo.path.name) for case, photo in cases]
-        _write(options.out, report, sheet(placed, cases))
-    except CagfaceError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        return 2
-    console.print(markdown(report), markup=False, soft_wrap=True)
+    console.print(texts["components.md"], markup=False, soft_wrap=True)
     console.print(f"wrote components.json, components.md and components.png in {options.out}")
-    return 0
-
-
-def _write(out: Path, report: dict[str, Any], drawn: Image) -> None:
-    """Write the figures twice, and the sheet."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "components.json").write_text(to_json(report), encoding="utf-8")
-        (out / "components.md").write_text(markdown(report), encoding="utf-8")
-        Pillow.fromarray(drawn).save(out / "components.png")
-    except OSError as error:
-        raise OutputError(f"cannot write to {out}: {error}; give --out another folder") from error
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ from rich.console import Console
 from cagface_core import checkpoint
 from cagface_core.config import EnhancerConfig
 from cagface_core.enhancer import FaceEnhancer
-from cagface_core.errors import CagfaceError, InputError, OutputError
+from cagface_core.errors import InputError
 from cagface_core.paste import upscale_frame
+from cagface_core.standalone import run_standalone, write_files
 from cagface_core.types import Enhanced, Face, Frame, Image
 
 FIGURES = ("static", "fine", "warped", "detail")
@@ -240,26 +241,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/flicker"), help="folder to write")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     options = parser.parse_args(arguments)
+    return run_standalone(lambda: _report(options))
+
+
+def _report(options: argparse.Namespace) -> None:
+    """Measure, write figures and table, print the table."""
+    rows = _run(options)
+    texts = {"flicker.json": json.dumps(rows, indent=1) + "\n", "flicker.md": markdown(rows)}
+    write_files(options.out, texts)
     console = Console()
-    try:
-        rows = _run(options)
-        _write(options.out, rows)
-    except CagfaceError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        return 2
-    console.print(markdown(rows), markup=False, soft_wrap=True)
+    console.print(texts["flicker.md"], markup=False, soft_wrap=True)
     console.print(f"wrote flicker.json and flicker.md in {options.out}")
-    return 0
-
-
-def _write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the figures, and the table."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "flicker.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        (out / "flicker.md").write_text(markdown(rows), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write to {out}: {error}; give --out another folder") from error
 
 
 if __name__ == "__main__":

@@ -31,8 +31,9 @@ from rich.table import Table
 
 from cagface_core.blazeface import BlazeFaceDetector
 from cagface_core.detect import LiveDetector, TiledDetector
-from cagface_core.errors import CagfaceError, InputError, OutputError
+from cagface_core.errors import InputError
 from cagface_core.native_log import native_stderr_to_log
+from cagface_core.standalone import run_standalone, write_files
 from cagface_core.types import Detection, Image
 
 log = logging.getLogger(__name__)
@@ -201,40 +202,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder with test_images, models")
     parser.add_argument("--out", type=Path, help="write the figures as JSON too")
     options = parser.parse_args(arguments)
-    console = Console()
-    try:
-        with ExitStack() as stack:
-            short = stack.enter_context(BlazeFaceDetector("short"))
-            full = stack.enter_context(BlazeFaceDetector("full"))
-            live = stack.enter_context(LiveDetector())
-            tiled = stack.enter_context(TiledDetector())
-            results = measure(
-                options.data,
-                {
-                    "short range": short.detect,
-                    "full range": full.detect,
-                    "live": live.detect,
-                    "tiled (files)": tiled.detect,
-                },
-            )
-        console.print(_table(results))
-        if options.out is not None:
-            _write(options.out, results)
-    except CagfaceError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        return 2
-    return 0
+    return run_standalone(lambda: _run(options))
 
 
-def _write(path: Path, results: Mapping[str, Recall]) -> None:
+def _run(options: argparse.Namespace) -> None:
+    """Measure the detectors, print the table, write it if asked to."""
+    with ExitStack() as stack:
+        short = stack.enter_context(BlazeFaceDetector("short"))
+        full = stack.enter_context(BlazeFaceDetector("full"))
+        live = stack.enter_context(LiveDetector())
+        tiled = stack.enter_context(TiledDetector())
+        results = measure(
+            options.data,
+            {
+                "short range": short.detect,
+                "full range": full.detect,
+                "live": live.detect,
+                "tiled (files)": tiled.detect,
+            },
+        )
+    Console().print(_table(results))
+    if options.out is not None:
+        write_files(options.out.parent, {options.out.name: to_json(results)})
+
+
+def to_json(results: Mapping[str, Recall]) -> str:
+    """Write the figures of every detector as JSON."""
     figures = {name: asdict(recall) for name, recall in results.items()}
-    content = json.dumps({"buckets_px": BUCKETS_PX, "detectors": figures}, indent=2)
-    try:
-        path.write_text(content + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path} ({error.strerror}): give a file in a folder that exists"
-        ) from error
+    return json.dumps({"buckets_px": BUCKETS_PX, "detectors": figures}, indent=2) + "\n"
 
 
 if __name__ == "__main__":

@@ -3,16 +3,11 @@
 import argparse
 import sys
 
-from rich.console import Console
-
-from cagface_core.errors import CagfaceError
+from cagface_core.standalone import run_standalone
 from cagface_core.train.command import configure, execute
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m cagface_core.train")
     configure(parser)
-    try:
-        execute(parser.parse_args())
-    except CagfaceError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-        sys.exit(2)
+    arguments = parser.parse_args()
+    sys.exit(run_standalone(lambda: execute(arguments)))

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cagface_core.paths import find_device
 from cagface_core.train import ablation
+from cagface_core.train import detail as detail_training
 from cagface_core.train import parser as parser_training
 from cagface_core.train import peers as peers_training
 from cagface_core.train import sr as sr_training
@@ -24,7 +25,7 @@ _HELP = {
     "preset": "size of the network: pico, nano, small, base, paper",
     "protocol": "clean (antialiased bicubic) or webcam (degraded input)",
     "parser": "weights of the component network; without, the photos' own masks",
-    "init": "start from these weights, of this preset or a smaller one, instead of from stage 1",
+    "init": "start from these weights, of this preset or a smaller one",
     "steps": "training steps",
     "steps1": "steps of stage 1",
     "steps2": "steps of both stages together",
@@ -39,6 +40,8 @@ _HELP = {
     "attention": "none, paper, maps, twice or gate; without, the preset's",
     "maps": "soft heatmaps, or hard: the most likely component",
     "parts_weight": "how many times eyes, brows, nose, mouth and ears count in the loss",
+    "feature_share": "strength of the feature loss's gradient against the pixel loss's",
+    "adversarial_share": "strength of the discriminator's gradient against the pixel loss's",
     "only": "some of the variants or networks, separated by commas",
     "seeds": "trainings of each variant",
     "variants": "degraded versions kept of each picture",
@@ -49,6 +52,8 @@ _TRAININGS: dict[str, tuple[str, Any, Callable[[Any], Path]]] = {
     "parser": ("the component network (BiSeNet)", parser_training.ParserTraining,
                parser_training.run),
     "sr": ("the super-resolution network (CAGFace)", sr_training.SRTraining, sr_training.run),
+    "detail": ("sharper weights with a discriminator, from webcam weights",
+               detail_training.DetailTraining, detail_training.run),
     "ablation": ("small variants of CAGFace, for a table", ablation.Ablation, ablation.run),
     "peers": ("the networks of the paper's comparison", peers_training.PeersTraining,
               peers_training.run),

@@ -12,9 +12,10 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -47,12 +48,25 @@ class Run:
     device: str = "cpu"
 
 
+class Companion(Protocol):
+    """What learns beside the model, inside the loss, and is saved and resumed with it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that goes on from here: tensors, numbers, and dictionaries of them."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state_dict`."""
+        ...
+
+
 def train(
     model: nn.Module,
     run: Run,
     loss_of: Callable[[nn.Module, int], Tensor],
     score_of: Callable[[nn.Module], float],
     score_name: str,
+    companion: Companion | None = None,
 ) -> nn.Module:
     """Train, or go on where ``run.out`` left off; returns the moving average of the weights.
 
@@ -62,6 +76,7 @@ def train(
         loss_of: model and step to a scalar loss.
         score_of: the averaged model to a validation figure, higher is better.
         score_name: its name in log and curve.
+        companion: a discriminator, for example.
 
     Raises:
         ConfigError: ``run.out`` holds the state of another network.
@@ -69,7 +84,7 @@ def train(
     run.out.mkdir(parents=True, exist_ok=True)
     optimiser = torch.optim.Adam(model.parameters(), lr=run.learning_rate, betas=(0.9, 0.99))
     average = copy.deepcopy(model).eval()
-    first, usual_norm = _resume(run, model, average, optimiser)
+    first, usual_norm = _resume(run, model, average, optimiser, companion)
     rows = _read_log(run.out / "log.csv", first)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
@@ -99,7 +114,7 @@ def train(
                          step + 1, mean_loss, score_name, score, seconds)  # fmt: skip
                 losses.clear()
                 _write_log(run.out / "log.csv", rows)
-                _save(run, model, average, optimiser, step + 1, usual_norm)
+                _save(run, model, average, optimiser, companion, step + 1, usual_norm)
     draw_curve(rows, score_name, run.out / "curve.png")
     return average
 
@@ -154,6 +169,7 @@ def _save(
     model: nn.Module,
     average: nn.Module,
     optimiser: torch.optim.Optimizer,
+    companion: Companion | None,
     step: int,
     usual_norm: Tensor,
 ) -> None:
@@ -161,14 +177,16 @@ def _save(
     temporary = run.out / ".state.pt.part"
     state = {"model": model.state_dict(), "average": average.state_dict(),
              "optimiser": optimiser.state_dict(), "step": step,
-             "usual_norm": usual_norm}  # fmt: skip
+             "usual_norm": usual_norm,
+             "companion": companion.state_dict() if companion else {}}  # fmt: skip
     torch.save(state, temporary)
     temporary.replace(run.out / "state.pt")
 
 
 def _resume(
-    run: Run, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
-) -> tuple[int, Tensor]:
+    run: Run, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer,
+    companion: Companion | None,
+) -> tuple[int, Tensor]:  # fmt: skip
     """Load the state if there is one; the step to go on with, and the usual gradient norm."""
     path = run.out / "state.pt"
     if not path.is_file():
@@ -178,7 +196,9 @@ def _resume(
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
-    except (RuntimeError, ValueError) as error:
+        if companion:
+            companion.load_state_dict(state["companion"])
+    except (KeyError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"{path} belongs to another network ({reason}); use a new --out"

@@ -50,10 +50,10 @@ def test_folded_network_by_hand(preset):
     backbone = (2 * units + 1) * 9 * f * f
     stage1 = 9 * 6 * f + backbone + 25 * f * 12
     stage2 = 25 * 12 * f + backbone + 25 * 2 * f * 48
-    network, sha256 = open_network(preset)
-    assert len(sha256) == 64
+    network = open_network(preset)
+    assert len(network.sha256) == 64
     expected = batch * side * side * (stage1 + stage2)
-    assert multiply_adds(network, (batch, 6, side, side)) == expected
+    assert multiply_adds(network.folded, (batch, 6, side, side)) == expected
 
 
 def test_unfolded_network_by_hand_counts_the_context_of_its_linear_chains():

@@ -8,6 +8,7 @@ from cagface_core import checkpoint
 from cagface_core.bisenet import BiSeNet, BiSeNetConfig
 from cagface_core.cagface import CAGFace, CAGFaceConfig
 from cagface_core.errors import ConfigError, OutputError, WeightsError
+from cagface_core.fold import fold
 
 CONFIG = CAGFaceConfig(12, 1)
 
@@ -85,3 +86,24 @@ def test_names_are_resolved():
         checkpoint.find_sr("huge", "clean")
     with pytest.raises(ConfigError, match="no weights 'nice'"):
         checkpoint.find_sr("nano", "nice")
+
+
+def test_between_two_weights_lies_a_mixture(tmp_path: Path):
+    config = CAGFaceConfig(features=12, units=1)
+    torch.manual_seed(0)
+    a, b = CAGFace(config), CAGFace(config)
+    for name, model in (("a", a), ("b", b)):
+        checkpoint.save(tmp_path / name, "sr", config, model.state_dict(), {"protocol": "webcam"})
+    block = torch.rand(1, 6, 8, 8) * 2 - 1
+    for share, expected in ((0.0, a), (1.0, b)):
+        mixed, found = checkpoint.load_between(tmp_path / "a", tmp_path / "b", share)
+        torch.testing.assert_close(mixed(block), fold(expected)(block), rtol=0, atol=1e-5)
+        assert found.sha256 == checkpoint.load(tmp_path / "a").sha256
+    half, _ = checkpoint.load_between(tmp_path / "a", tmp_path / "b", 0.5)
+    torch.testing.assert_close(
+        half.stem1.bias, (a.stem1.bias + b.stem1.bias) / 2, rtol=0, atol=1e-6
+    )
+    other = CAGFaceConfig(features=13, units=1)
+    checkpoint.save(tmp_path / "c", "sr", other, CAGFace(other).state_dict(), {})
+    with pytest.raises(WeightsError, match="cannot be mixed"):
+        checkpoint.load_between(tmp_path / "a", tmp_path / "c", 0.5)

@@ -185,4 +185,4 @@ def test_the_command_writes_figures_tables_and_the_sheet(tmp_path: Path, capsys)
     assert sheet.shape == (2 * 192, 7 * 192, 3)
     assert len(np.unique(sheet)) > 50
     assert components.main(["--data", str(tmp_path / "none"), "--parser", str(parser)]) == 2
-    assert capsys.readouterr().out.splitlines()[-1].startswith("error: no photo set in")
+    assert capsys.readouterr().err.startswith("error: no photo set in")

@@ -38,6 +38,34 @@ def test_smooth_consistency_stops_colour_drift_but_lets_noise_go():
     assert resize(kept, 64, 64).std() < 0.15 * noisy.std()
 
 
+def left_over(change: torch.Tensor, lr: torch.Tensor) -> float:
+    """The share of a network's change of its input that shows when its picture is shrunk again."""
+    sr = resize(lr + change, 256, 256)
+    whole = resize(sr, 64, 64) - lr
+    left = resize(held(sr, lr, 3.0), 64, 64) - lr
+    return float((left * whole).sum() / whole.square().sum())
+
+
+def test_the_less_a_network_changes_the_more_of_the_input_is_kept():
+    checks = torch.ones(1, 3, 64, 64)
+    for k in (0, 1):  # squares of two pixels: finer than sigma_px
+        checks[..., k::4, :] *= -1
+        checks[..., k::4] *= -1
+    shares = [left_over(checks * rms / 127.5, soft_noise(64)) for rms in (1, 2.5, 4.3, 6, 20)]
+    little, less, middle, much, more = shares
+    assert little == pytest.approx(less, abs=0.02)
+    assert much == pytest.approx(more, abs=0.02)
+    assert less < 0.2
+    assert less + 0.15 < middle < much - 0.15
+
+
+def test_what_a_network_sharpens_stays_sharpened():
+    lr = soft_noise(64)
+    detail = lr - resize(resize(lr, 16, 16), 64, 64)
+    detail *= 2.0 / 127.5 / detail.square().mean().sqrt()  # little enough to be given back
+    assert left_over(detail, lr) > left_over(-detail, lr) + 0.5
+
+
 @pytest.mark.parametrize("sigma_px", [0.0, 3.0])
 @pytest.mark.parametrize("seen", [None, (24, 24)])
 def test_both_forms_of_the_kernels_are_one(

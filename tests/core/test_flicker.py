@@ -143,6 +143,6 @@ def test_what_cannot_be_measured_is_one_line(tmp_path: Path, capsys):
     with pytest.raises(ConfigError, match="unknown weights 'fine'; shipped: "):
         checkpoint.find_named("fine")
     assert flicker.main([str(tmp_path / "x.mp4"), "--weights", "fine"]) == 2
-    output = capsys.readouterr().out
+    output = capsys.readouterr().err
     assert output.startswith("error: unknown weights")
     assert output.count("\n") == 1

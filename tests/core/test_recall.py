@@ -28,15 +28,13 @@ def test_recall_of_two_pictures(shared_data, tmp_path):
     assert 1 <= sum(found["live"].found) < 24
     assert found["tiled"].false_boxes <= 2
     assert (sum(found["none"].found), found["none"].false_boxes) == (0, 0)
-    out = tmp_path / "figures.json"
-    recall._write(out, found)
-    written = json.loads(out.read_text(encoding="utf-8"))
+    written = json.loads(recall.to_json(found))
     assert written["detectors"]["tiled"]["faces"] == list(found["tiled"].faces)
 
 
 def test_a_missing_folder_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert recall.main(["--data", str(tmp_path / "none")]) == 2
-    output = capsys.readouterr().out
+    output = capsys.readouterr().err
     assert output.startswith("error: no YuNet model")
     assert output.count("\n") == 1
 

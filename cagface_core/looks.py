@@ -1,0 +1,76 @@
+"""What is known of the faces in; whether the detector has to look at this frame, out.
+
+Between two looks faces are followed by their motion, which is cheaper and steadier. All limits
+are in seconds of the stream and in box sizes, so they hold at any frame rate and resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from enum import Enum
+
+from cagface_core.types import Face, Motion
+
+_MAX_TRAVEL = 0.05
+"""A face that moved this far since the last look, in box sizes, is looked at again: a head that
+turns carries its features along and its outline not."""
+
+
+class Look(Enum):
+    """How closely the detector looks at one frame."""
+
+    NONE = 0
+    FACES = 1
+    """At the known faces; and for others where one is lost or none is known."""
+    SEARCH = 2
+    """At the known faces, and for others as thoroughly as it can."""
+
+
+class Looks:
+    """When to look again; the memory of one stream.
+
+    Looks on every frame while there is no face, while one is new, was not found by the last look
+    or cannot be followed, and as often as a moving one has gone a twentieth of its size.
+    """
+
+    SEARCH_EVERY_S = 1.0
+
+    def __init__(self, every_s: float) -> None:
+        """Faces that rest are looked at every ``every_s`` seconds; 0 is every frame."""
+        self._every_s = every_s
+        self.reset()
+
+    def reset(self) -> None:
+        """After a cut: the next frame is searched."""
+        self._looked_s = self._searched_s = -math.inf
+        self._travel: dict[int, float] = {}
+
+    def next(self, faces: Sequence[Face], motions: Mapping[int, Motion], time_s: float) -> Look:
+        """Decide for a frame, and count on it being done.
+
+        Args:
+            faces: those of the frame before.
+            motions: by identity, how they have moved since; a face without cannot be followed.
+            time_s: the frame's presentation time.
+        """
+        travel = {
+            face.id: self._travel.get(face.id, 0.0)
+            + math.hypot(motions[face.id].dx, motions[face.id].dy) / max(face.w, face.h)
+            + abs(motions[face.id].growth - 1)
+            for face in faces
+            if face.id in motions and face.missed == 0
+        }
+        followed = 0 < len(faces) == len(travel) and max(travel.values()) <= _MAX_TRAVEL
+        # The tolerance is for frame durations that are not exact in floats.
+        rested = 0 <= time_s - self._looked_s < self._every_s - 1e-6
+        if not 0 <= time_s - self._searched_s < self.SEARCH_EVERY_S:
+            look = Look.SEARCH
+            self._searched_s = time_s
+        else:
+            look = Look.NONE if followed and rested else Look.FACES
+        if look is Look.NONE:
+            self._travel = travel
+        else:
+            self._travel, self._looked_s = {}, time_s
+        return look

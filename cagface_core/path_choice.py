@@ -1,0 +1,126 @@
+"""Which of the processor's paths is the fastest here: measured once, then remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from cagface_core.paths import Runner
+
+log = logging.getLogger(__name__)
+
+_SIDE_PX = 96  # of the crops of a call
+_FACTOR = 2
+_MOST_S = 0.3  # a path, besides its first run; one run at least
+
+Times = Mapping[str, float]
+
+
+def fastest(
+    paths: tuple[str, ...], open_path: Callable[[str], Runner], channels: int, weights_sha256: str
+) -> tuple[str, str]:
+    """Choose among paths by time, remembered from the last start where nothing has changed.
+
+    Args:
+        paths: those that work here.
+        open_path: makes the network ready on one.
+        channels: of the network's input.
+        weights_sha256: of its weights.
+
+    Returns:
+        The path, and why: the milliseconds of each.
+    """
+    key = _key(paths, weights_sha256)
+    file = _cache_file()
+    times_ms = _read(file).get(key)
+    if times_ms is None or set(times_ms) != set(paths):
+        times_ms = {path: _measure(open_path(path), channels) for path in paths}
+        _write(file, key, times_ms)
+        log.info("measured the paths of this processor: %s", _told(times_ms))
+    return min(times_ms, key=lambda path: times_ms[path]), _told(times_ms)
+
+
+def _measure(runner: Runner, channels: int) -> float:
+    """Milliseconds for one crop, the best of a few."""
+    block = torch.zeros(1, channels, _SIDE_PX, _SIDE_PX)
+    runner(block, _FACTOR)  # prepares
+    best_s, runs, begin = float("inf"), 0, time.perf_counter()
+    while not runs or (runs < 20 and time.perf_counter() - begin < _MOST_S):
+        start = time.perf_counter()
+        runner(block, _FACTOR)
+        best_s = min(best_s, time.perf_counter() - start)
+        runs += 1
+    return best_s * 1000
+
+
+def _told(times_ms: Times) -> str:
+    ordered = sorted(times_ms.items(), key=lambda item: item[1])
+    told = ", ".join(f"{path} {value:.1f} ms" for path, value in ordered)
+    return f"{_SIDE_PX} px: {told}"
+
+
+def _key(paths: tuple[str, ...], weights_sha256: str) -> str:
+    """What a measurement holds for: machine, threads, versions, weights."""
+    facts = (
+        platform.node(), platform.machine(), _processor(), torch.get_num_threads(),
+        torch.__version__, _version(), weights_sha256, *paths,
+    )  # fmt: skip
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def _version() -> str:
+    """This package's version; sources that nobody installed have none."""
+    try:
+        return metadata.version("cagface-live")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    """The processor's name, so that a home folder on two machines keeps two measurements."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("model name")), "")
+
+
+def _cache_file() -> Path:
+    """Where this user's programs keep what can be made anew."""
+    if sys.platform == "win32":
+        home = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        home = Path.home() / "Library" / "Caches"
+    else:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "cagface-live" / "paths.json"
+
+
+def _read(file: Path) -> dict[str, dict[str, float]]:
+    """What was measured before; nothing where the file is missing, damaged or of another form."""
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+        return {key: {p: float(ms) for p, ms in times.items()} for key, times in held.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _write(file: Path, key: str, times_ms: Times) -> None:
+    """Add a measurement, whole or not at all; a folder that cannot be written is no error."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(_read(file) | {key: times_ms}), encoding="utf-8")
+        temporary.replace(file)
+    except OSError as error:
+        log.info("the measurement cannot be kept in %s: %s", file, error)

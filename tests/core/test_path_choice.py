@@ -1,0 +1,86 @@
+"""The choice of a path: measured once, remembered, and never broken by what is remembered."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cagface_core import checkpoint
+from cagface_core.engine import Engine
+from cagface_core.errors import DeviceError
+from cagface_core.path_choice import fastest
+from cagface_core.paths import CPU_PATHS, cpu_paths
+
+
+class Timed:
+    """A runner that takes as long as it is told."""
+
+    precision, device = "float32", torch.device("cpu")
+
+    def __init__(self, path: str, work: int, opened: list[str]) -> None:
+        self.path, self.work = path, work
+        opened.append(path)
+
+    def __call__(self, block: Tensor, factor: int) -> Tensor:
+        for _ in range(self.work):
+            torch.ones(300, 300) @ torch.ones(300, 300)
+        return block
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "cagface-live" / "paths.json"
+
+
+def choose(opened: list[str], sha256: str = "a") -> tuple[str, str]:
+    work = {"slow": 60, "fast": 1}
+    return fastest(("slow", "fast"), lambda p: Timed(p, work[p], opened), 6, sha256)
+
+
+def test_the_fastest_is_taken_and_remembered(cache: Path):
+    opened: list[str] = []
+    path, why = choose(opened)
+    assert path == "fast"
+    assert why.startswith("96 px: fast ")
+    assert choose(opened) == (path, why)
+    assert opened == ["slow", "fast"]  # once
+    choose(opened, sha256="b")
+    assert len(opened) == 4  # other weights are measured anew
+    assert len(json.loads(cache.read_text())) == 2
+
+
+@pytest.mark.parametrize("held", ["", "{", "[1]", '{"a": 3}', '{"KEY": {"fast": "x"}}', "\xff"])
+def test_a_damaged_memory_is_ignored_and_written_anew(cache: Path, held: str):
+    choose([])
+    key = next(iter(json.loads(cache.read_text())))
+    cache.write_text(held.replace("KEY", key), encoding="latin-1")
+    opened: list[str] = []
+    assert choose(opened)[0] == "fast"
+    assert opened == ["slow", "fast"]
+    assert choose(opened)[0] == "fast"
+    assert len(opened) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(cache: Path):
+    cache.parent.write_text("a file in place of the folder")
+    assert choose([])[0] == "fast"
+
+
+def test_an_engine_says_what_it_chose_and_why(cache: Path):
+    weights = checkpoint.find_sr("pico", "webcam")
+    engine = Engine(weights, "cpu")
+    assert engine.path in CPU_PATHS
+    for path in cpu_paths(engine.facts.facts):
+        assert f"{path} " in engine.description
+    assert cache.exists()
+    assert "(cpu-float32, as asked)" in Engine(weights, "cpu-float32").description
+
+
+def test_openvino_missing_is_one_clear_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(DeviceError, match=r"pip install 'cagface-live\[openvino\]'"):
+        Engine(checkpoint.find_sr("pico", "webcam"), "openvino-int8")

@@ -1,0 +1,76 @@
+"""The process's settings, each in a process of its own: what the system says before and after."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from realtime.process import in_own_thread
+
+FAULTS = """
+import json, resource
+import numpy as np
+from realtime.process import keep_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(8 << 20, np.uint8)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20
+
+print(json.dumps([keep_memory() and faults(), faults()]))
+"""
+
+POOLS = """
+import json, os, time, torch
+from realtime.process import in_own_thread
+
+torch.set_num_threads(2)
+work = lambda: torch.rand(512, 512) @ torch.rand(512, 512) + torch.rand(1 << 20).sum()
+
+
+def count():
+    time.sleep(0.5)  # threads that were told to end take a moment
+    return len(os.listdir("/proc/self/task"))
+
+
+before = count()
+in_own_thread(work)
+between = count()
+work()
+print(json.dumps([between - before, count() - before]))
+"""
+
+
+def run(code: str) -> list[float]:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_memory_freed_is_kept_for_the_next_frame():
+    first, later = run(FAULTS)
+    assert first < 300, "8 MiB are 2048 pages, faulted once and not twenty times"
+    assert later < 10
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
+def test_a_thread_of_its_own_leaves_no_pool_behind():
+    left_by_own_thread, left_by_this_one = run(POOLS)
+    assert left_by_own_thread == 0
+    assert left_by_this_one > 0, "this is what it is for"
+
+
+def test_results_and_errors_come_back():
+    assert in_own_thread(lambda: 7) == 7
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        in_own_thread(fail)
