@@ -1,6 +1,8 @@
 # make demo    enhance the demo clip (or INPUT=my.mp4) into out/demo.mp4, with out/demo.png
 # make test    run every test (ARGS="-k fold" for some)
 # make check   the whole gate: lint, strict types, every test with the import rules among them
+# make bench   measure this machine into out/bench (ARGS="--quick" takes a minute)
+# make bench-gpu   the same on a CUDA GPU
 # make clean   remove the environment, caches and the demo's output
 # The first of them sets up .venv (about 2 GB, once); PYTHON=python3.12 picks another Python.
 
@@ -12,7 +14,7 @@ RUN := $(VENV)/bin/python -m
 INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 
-.PHONY: demo test check lint types clean
+.PHONY: demo test check lint types bench bench-gpu clean
 
 demo: $(READY)
 	@$(VENV)/bin/python tools/demo.py "$(INPUT)" out
@@ -28,6 +30,12 @@ lint: $(READY)
 
 types: $(READY)
 	$(RUN) pyright --pythonpath $(VENV)/bin/python
+
+bench: $(READY)
+	@$(VENV)/bin/cagface bench $(ARGS)
+
+bench-gpu: $(READY)
+	@$(VENV)/bin/cagface bench --device cuda $(ARGS)
 
 $(READY): $(INSTALLED)
 	@$(VENV)/bin/python tools/check_machine.py libraries

@@ -100,8 +100,15 @@ class State:
 class FaceEnhancer:
     """Finds the faces of a frame and super-resolves them into its upscale."""
 
-    def __init__(self, config: EnhancerConfig | None = None) -> None:
+    def __init__(
+        self, config: EnhancerConfig | None = None, detector: Detector | None = None
+    ) -> None:
         """Load the networks and the detector.
+
+        Args:
+            config: what it is to do; None is all defaults.
+            detector: finds the faces and is closed with the enhancer; None is MediaPipe's, as the
+                mode asks.
 
         Raises:
             ConfigError: preset and weights do not go together.
@@ -121,7 +128,8 @@ class FaceEnhancer:
         self.device_frame: DeviceFrame | None = None
         if self.engine.device.type == "cuda":
             self.device_frame = self.on_device()
-        self.detector: Detector = open_detector("live" if self.config.mode == "live" else "file")
+        mode = "live" if self.config.mode == "live" else "file"
+        self.detector: Detector = detector or open_detector(mode)
 
     def on_device(self) -> DeviceFrame:
         """Make what composes frames on the engine's device instead of with OpenCV."""

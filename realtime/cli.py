@@ -58,6 +58,12 @@ COMMANDS = (
         commands.add_eval_arguments,
         commands.run_eval_command,
     ),
+    Command(
+        "bench",
+        "measure what this machine reaches",
+        commands.add_bench_arguments,
+        commands.run_bench_command,
+    ),
 )
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cagface_core import ConfigError
+from cagface_core import ConfigError, EnhancerConfig, Image
 from realtime.options import Context, add_enhancer_arguments, enhancer_config
 
 if TYPE_CHECKING:
@@ -220,6 +222,35 @@ def run_eval_command(arguments: argparse.Namespace, _context: Context) -> int:
     from cagface_core.evaluate.command import execute
 
     execute(arguments)
+    return 0
+
+
+def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``cagface bench``."""
+    from cagface_core.bench.command import configure
+
+    configure(parser)
+
+
+def run_bench_command(arguments: argparse.Namespace, context: Context) -> int:
+    """``cagface bench``."""
+    from cagface_core.bench.command import execute
+    from realtime.process import keep_memory
+
+    keep_memory()  # every part, as every run of the product does
+
+    def live(
+        frames: Sequence[Image], config: EnhancerConfig, rate_hz: int, seconds: float
+    ) -> Summary:
+        from realtime.live_bench import run_frames_live  # loads av
+
+        return run_frames_live(
+            frames, lambda: context.make_enhancer(config), config.scale, rate_hz, seconds
+        )
+
+    missing = [name for name in ("av", "mediapipe") if find_spec(name) is None]
+    reason = f"the live loop is left out: not installed: {', '.join(missing)}; pip install them"
+    execute(arguments, None if missing else live, reason)
     return 0
 
 

@@ -78,11 +78,12 @@ class VideoJob:
 class LiveJob:
     """Enhance a camera, file or stream live, into a virtual camera and/or a window.
 
-    ``virtual_camera`` is False for none; ``device`` names one. ``seconds`` ends the run by
-    itself, None runs until the source ends or Ctrl-C.
+    ``source`` is what `open_source` takes, or open already. ``virtual_camera`` is False for none;
+    ``device`` names one. ``seconds`` ends the run by itself, None runs until the source ends or
+    Ctrl-C.
     """
 
-    source: str
+    source: str | Source
     scale: int
     camera: CameraRequest = field(default_factory=CameraRequest)
     loop: bool = False
@@ -177,9 +178,10 @@ def run_live(
     watcher = watcher or Watcher()
     stats = stats or Stats()
     with ExitStack() as stack:
-        source: Source = stack.enter_context(
-            closing(open_source(job.source, loop=job.loop, camera=job.camera))
-        )
+        source = job.source
+        if isinstance(source, str):
+            source = open_source(source, loop=job.loop, camera=job.camera)
+        stack.enter_context(closing(source))
         info = source.info
         width, height = info.width * job.scale, info.height * job.scale
         if job.compare:

@@ -16,12 +16,13 @@ _WINDOW = 4096
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
-    """Milliseconds of one stage: mean of all ``n``, median and 95th percentile of the newest."""
+    """Milliseconds of one stage: mean of all ``n``, percentiles of the newest."""
 
     n: int
     mean_ms: float
     p50_ms: float
     p95_ms: float
+    p99_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ class _Times:
         def percentile(share: float) -> float:
             return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 
-        return StageTime(self.n, self.total_ms / self.n, percentile(0.5), percentile(0.95))
+        p50, p95, p99 = (percentile(share) for share in (0.5, 0.95, 0.99))
+        return StageTime(self.n, self.total_ms / self.n, p50, p95, p99)
 
 
 class Stats:
