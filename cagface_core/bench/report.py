@@ -173,7 +173,8 @@ def _ratios(results: Results) -> Section:
             r.slower, r.faster, r.precision, f"{r.side_px} -> {4 * r.side_px}",
             f"{r.slower_ms:.2f}", f"{r.faster_ms:.2f}",
             f"{r.ratio:.2f}", f"{r.low:.2f} to {r.high:.2f}",
-            "" if r.goal is None else f"{r.goal:g}: {'yes' if round(r.ratio, 2) >= r.goal else 'NO'}",
+            "" if r.goal is None
+            else f"{r.goal:g}: {'yes' if round(r.ratio, 2) >= r.goal else 'NO'}",
             str(r.rounds),
         ]
         for r in results.ratios
