@@ -138,7 +138,8 @@ def _row(
     batch, _, _, side_px = block.shape
     return NetworkRow(
         preset=preset, features=network.folded.config.features,
-        units=network.folded.config.units, sha256=network.sha256, path=runner.path, precision=runner.precision, side_px=side_px, batch=batch,
+        units=network.folded.config.units, sha256=network.sha256,
+        path=runner.path, precision=runner.precision, side_px=side_px, batch=batch,
         n=timing.n, best_ms=timing.best_ms, p50_ms=timing.p50_ms, p95_ms=timing.p95_ms,
         faces_per_s=batch / timing.p50_ms * 1000, gflop=gflop,
         gflop_per_s=gflop / timing.p50_ms * 1000,
