@@ -148,7 +148,8 @@ def _row(
 ) -> RatioRow:  # fmt: skip
     found = quotient(slower_ms, faster_ms)
     if goal is None and found.median < 1:
-        return _row(faster, slower, precision, side_px, faster_ms, slower_ms, None)
+        slower, faster, slower_ms, faster_ms = faster, slower, faster_ms, slower_ms
+        found = quotient(slower_ms, faster_ms)
     return RatioRow(
         slower, faster, precision, side_px, found.median, found.low, found.high,
         percentile(slower_ms, 0.5), percentile(faster_ms, 0.5), len(slower_ms), goal,
