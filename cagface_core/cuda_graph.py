@@ -65,7 +65,10 @@ class Graphed:
                 return
             stream = self.pool.stream
             stream.wait_stream(torch.cuda.current_stream(self.pool.device))
-            with torch.cuda.stream(stream), torch.backends.cudnn.flags(benchmark=True):
+            with (
+                torch.cuda.stream(stream),
+                torch.backends.cudnn.flags(enabled=True, benchmark=True),
+            ):
                 static = [torch.empty_like(tensor).copy_(tensor) for tensor in inputs]
                 for _ in range(_WARM_UP_RUNS):
                     self.function(*static)
