@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cagface_core import checkpoint
 from cagface_core.bench import machine, report
 from cagface_core.bench.frames import FramePlan, measure_frames
 from cagface_core.bench.live import LivePlan, RunLive, measure_live
@@ -19,7 +20,7 @@ from cagface_core.bench.timing import Budget
 from cagface_core.errors import ConfigError, InputError
 from cagface_core.paths import PATHS, find_device
 
-PARTS = ("roofline", "network", "frame", "live")
+PARTS = ("roofline", "network", "ratios", "frame", "live")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def make_plan(*, quick: bool, names: list[str]) -> Plan:
     """The whole plan, a few minutes on two cores; ``quick`` is about one."""
     if not quick:
         return Plan(
-            Budget(2.0), NetworkPlan(names, Budget(0.4, 3)), Budget(3.0), FramePlan(), LivePlan()
+            Budget(2.0), NetworkPlan(names, Budget(0.25, 3)), Budget(2.0), FramePlan(), LivePlan()
         )
     return Plan(
         roofline=Budget(0.8),
@@ -64,6 +65,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", dest="everything",
         help="also presets without weights, freshly initialised (always on a GPU)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--presets", nargs="+", choices=tuple(checkpoint.PRESETS), metavar="NAME",
+        help=f"networks of the part 'network': {', '.join(checkpoint.PRESETS)}",
     )  # fmt: skip
     parser.add_argument(
         "--data", type=Path, metavar="DIR",
@@ -110,7 +115,7 @@ def _measure(a: argparse.Namespace, live: RunLive | None, no_live: str) -> Resul
     device = find_device(a.device)
     report.claim(a.out)
     results = Results(machine.describe(device, _command(a)))
-    names = presets(everything=a.everything or device.type == "cuda")
+    names = a.presets or presets(everything=a.everything or device.type == "cuda")
     plan = make_plan(quick=a.quick, names=names)
     if "live" in a.only and live is None:
         results.notes.append(no_live)
@@ -123,6 +128,7 @@ def _measure(a: argparse.Namespace, live: RunLive | None, no_live: str) -> Resul
         results.rates = measure_roofline(device, plan.roofline, results.notes)
     if "network" in a.only:
         measure_networks(plan.network, a.device, results, _say)
+    if "ratios" in a.only:
         _say("ratios")
         compare_folded(device, plan.ratios, results)
         compare_paths(a.device, plan.ratios, results)
@@ -147,6 +153,7 @@ def _command(a: argparse.Namespace) -> str:
     words = ["cagface", "bench", "--device", a.device]
     words += ["--quick"] * a.quick + ["--all"] * a.everything
     words += ["--only", ",".join(a.only)] if tuple(a.only) != PARTS else []
+    words += ["--presets", *a.presets] if a.presets else []
     words += ["--data", str(a.data)] if a.data is not None else []
     return shlex.join(words)
 

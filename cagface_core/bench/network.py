@@ -35,7 +35,7 @@ class NetworkPlan:
     budget: Budget
     sides_px: Sequence[int] = BUCKETS_PX
     batches: Sequence[int] = (1, 2, 4, 8)
-    most_ms: float = 1000.0
+    most_ms: float = 500.0
 
 
 def presets(*, everything: bool) -> list[str]:

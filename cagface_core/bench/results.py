@@ -179,7 +179,7 @@ def from_json(path: Path) -> Results:
 
 
 def joined(parts: Sequence[Results]) -> Results:
-    """Put runs of different parts on one machine together.
+    """Put runs of different parts on one machine together; of each rate the best counts.
 
     Raises:
         ConfigError: they are of different machines or versions.
@@ -193,6 +193,12 @@ def joined(parts: Sequence[Results]) -> Results:
         whole.machine["load_after"] = part.machine["load_after"]
         for name in _ROWS:
             getattr(whole, name).extend(getattr(part, name))
+        best: dict[tuple[str, str], Rate] = {}
+        for rate in sorted(whole.rates, key=lambda rate: -rate.best):
+            best.setdefault((rate.what, rate.precision), rate)
+        whole.rates = [
+            best[key] for key in dict.fromkeys((r.what, r.precision) for r in whole.rates)
+        ]
         whole.notes += [note for note in part.notes if note not in whole.notes]
     return whole
 

@@ -261,8 +261,10 @@ def test_parts_of_one_machine_are_joined(results, tmp_path):
     path = tmp_path / "bench.json"
     path.write_text(to_json(results))
     first, second, other = (from_json(path) for _ in range(3))
-    first.frames, second.network, second.rates = [], [], []
+    first.frames, second.network = [], []
+    second.rates = [replace(first.rates[0], best=1e6), *first.rates[1:]]
     whole = joined([first, second])
+    assert [r.best for r in whole.rates] == [1e6, *(r.best for r in second.rates[1:])]
     assert (len(whole.network), len(whole.frames)) == (len(results.network), len(results.frames))
     assert whole.notes == results.notes
     assert whole.machine["command"] == "cagface bench && cagface bench"
