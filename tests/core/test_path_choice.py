@@ -1,6 +1,7 @@
 """The choice of a path: measured once, remembered, and never broken by what is remembered."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,22 @@ def test_the_fastest_is_taken_and_remembered(cache: Path):
     choose(opened, sha256="b")
     assert len(opened) == 4  # other weights are measured anew
     assert len(json.loads(cache.read_text())) == 2
+
+
+def test_one_disturbance_does_not_decide(cache: Path):
+    class Disturbed(Timed):
+        calls = 0
+
+        def __call__(self, block: Tensor, factor: int) -> Tensor:
+            self.calls += 1
+            if self.calls == 2:  # the first that is timed
+                time.sleep(1.5)
+            return super().__call__(block, factor)
+
+    kinds = {"slow": Timed, "fast": Disturbed}
+    work = {"slow": 60, "fast": 1}
+    path, _ = fastest(("slow", "fast"), lambda p: kinds[p](p, work[p], []), 6, "a")
+    assert path == "fast"
 
 
 @pytest.mark.parametrize("held", ["", "{", "[1]", '{"a": 3}', '{"KEY": {"fast": "x"}}', "\xff"])
