@@ -288,8 +288,9 @@ class FaceEnhancer:
                 state.attention.keep(
                     asked.face, asked.crop, asked.picture, asked.time_s, asked.parsing.maps
                 )
+        waits = self.config.mode == "live" and self.device_frame is None
         for face, crop, picture in zip(faces, crops, pictures, strict=True):
-            patience = _PATIENCE if busy and self.config.mode == "live" else 1.0
+            patience = _PATIENCE if busy and waits else 1.0
             found = state.attention.find(face, crop, picture, time_s, patience)
             hits += found is not None
             if found is None and self.device_frame is not None:
