@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from cagface_core import CagfaceError, Enhanced, Frame, Image, OutputError
 from realtime.loop import Enhancer, LoopOptions, Resettable, enhanced_only, run_loop
 from realtime.plain import side_by_side, upscale
-from realtime.process import in_own_thread, keep_memory
+from realtime.process import in_own_thread, keep_memory, leave_a_core
 from realtime.sink import FanOut, NullSink, Sink
 from realtime.source import CameraRequest, Source, SourceInfo, open_source
 from realtime.stats import Stats, Summary
@@ -136,6 +136,7 @@ def run_video(
             )
         )
         keep_memory()
+        leave_a_core()
         enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
         watcher.on_started(Started(info, sink.description, enhancer.description, width, height))
         stats = Stats()
@@ -188,6 +189,7 @@ def run_live(
             width *= 2
         sink = stack.enter_context(closing(_open_live_sinks(job, width, height, info)))
         keep_memory()
+        leave_a_core()
         enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
         in_own_thread(lambda: enhancer.warm_up(info.height, info.width))
         watcher.on_started(Started(info, sink.description, enhancer.description, width, height))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -45,9 +46,26 @@ print(json.dumps([between - before, count() - before]))
 """
 
 
-def run(code: str) -> list[float]:
+THREADS = """
+import json
+from realtime.process import in_own_thread, leave_a_core
+
+left = leave_a_core()
+import torch
+
+print(json.dumps([left, in_own_thread(torch.get_num_threads), leave_a_core()]))
+"""
+
+
+def run(code: str, **variables: str) -> list[float]:
+    here = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=here | variables,
     )
     return json.loads(done.stdout)
 
@@ -64,6 +82,14 @@ def test_a_thread_of_its_own_leaves_no_pool_behind():
     left_by_own_thread, left_by_this_one = run(POOLS)
     assert left_by_own_thread == 0
     assert left_by_this_one > 0, "this is what it is for"
+
+
+def test_a_core_is_left_to_others_in_every_thread_unless_the_user_says_otherwise():
+    most = max(1, (os.cpu_count() or 2) - 1)
+    first, in_other_thread, again = run(THREADS)
+    assert 1 <= first <= most
+    assert first == in_other_thread == again
+    assert run(THREADS, OMP_NUM_THREADS="2") == [2, 2, 2]
 
 
 def test_results_and_errors_come_back():
