@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from rich.console import Console
 
 from cagface_core.errors import CagfaceError, OutputError
 
@@ -15,10 +14,24 @@ def run_standalone(work: Callable[[], None]) -> int:
     try:
         work()
     except CagfaceError as error:
-        console = Console(stderr=True)
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
+
+
+def claim_folder(folder: Path) -> None:
+    """Make a folder now: better no permission at the start than after minutes of measuring.
+
+    Raises:
+        OutputError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe.part"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _refused(folder, error) from error
 
 
 def write_files(folder: Path, contents: Mapping[str, str]) -> None:
@@ -32,6 +45,8 @@ def write_files(folder: Path, contents: Mapping[str, str]) -> None:
         for name, text in contents.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise OutputError(
-            f"cannot write to {folder} ({error.strerror}); give --out another folder"
-        ) from error
+        raise _refused(folder, error) from error
+
+
+def _refused(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write to {folder} ({error.strerror}); give --out another folder")

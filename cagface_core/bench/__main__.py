@@ -4,15 +4,11 @@ import argparse
 import sys
 
 from cagface_core.bench.command import configure, execute
-from cagface_core.errors import CagfaceError
+from cagface_core.standalone import run_standalone
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m cagface_core.bench")
     configure(parser)
-    try:
-        execute(
-            parser.parse_args(), None, "the live loop belongs to the runtime: run 'cagface bench'"
-        )
-    except CagfaceError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+    arguments = parser.parse_args()
+    reason = "the live loop belongs to the runtime: run 'cagface bench'"
+    sys.exit(run_standalone(lambda: execute(arguments, None, reason)))

@@ -19,6 +19,7 @@ from cagface_core.bench.roofline import combined, measure_roofline
 from cagface_core.bench.timing import Budget
 from cagface_core.errors import ConfigError, InputError
 from cagface_core.paths import PATHS, find_device
+from cagface_core.standalone import claim_folder
 
 PARTS = ("roofline", "network", "ratios", "frame", "live")
 
@@ -98,7 +99,7 @@ def execute(arguments: argparse.Namespace, live: RunLive | None, no_live: str) -
     a = arguments
     if a.draw is not None:
         results = joined([from_json(path) for path in a.draw])
-        report.claim(a.out)
+        claim_folder(a.out)
     else:
         results = _measure(a, live, no_live)
     names = report.write(a.out, results)
@@ -113,7 +114,7 @@ def _measure(a: argparse.Namespace, live: RunLive | None, no_live: str) -> Resul
     if live is None and tuple(a.only) == ("live",):
         raise ConfigError(no_live)
     device = find_device(a.device)
-    report.claim(a.out)
+    claim_folder(a.out)
     results = Results(machine.describe(device, _command(a)))
     names = a.presets or presets(everything=a.everything or device.type == "cuda")
     plan = make_plan(quick=a.quick, names=names)

@@ -70,23 +70,6 @@ def show(results: Results) -> None:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def claim(out: Path) -> None:
-    """Make the folder before anything is measured.
-
-    Raises:
-        OutputError: it cannot be written to.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".bench.part"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {out} ({error.strerror}); give --out another folder"
-        ) from error
-
-
 def write(out: Path, results: Results) -> list[str]:
     """Write ``bench.json``, ``bench.md`` and ``bench.png``, all or none; returns their names.
 

@@ -16,7 +16,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cagface_core import checkpoint
-from cagface_core.errors import ConfigError, OutputError
+from cagface_core.errors import ConfigError
 from cagface_core.evaluate import metrics
 from cagface_core.evaluate.landmarks import Landmarks, Points, landmark_distance
 from cagface_core.evaluate.methods import Method, find_methods, milliseconds
@@ -30,6 +30,7 @@ from cagface_core.evaluate.perceptual import (
 )
 from cagface_core.evaluate.protocols import PROTOCOLS, Protocol, skin_lightness, spread
 from cagface_core.paths import find_device
+from cagface_core.standalone import claim_folder
 from cagface_core.train.photos import Photo, load_labels, read_photos
 from cagface_core.types import Image
 
@@ -103,7 +104,7 @@ def evaluate(plan: Evaluation) -> Results:
     photos = spread(read_photos(plan.data, plan.split), plan.limit)
     device = find_device(plan.device)
     methods = find_methods(plan.data, plan.weights, plan.retrained, plan.peers, plan.device)
-    _claim(plan.out)
+    claim_folder(plan.out)
     notes: list[str] = []
     protocols = [protocol for protocol in PROTOCOLS if protocol.name in plan.protocols]
     if importlib.util.find_spec("av") is None:
@@ -224,16 +225,3 @@ def _measure(
         },
         faces,
     )
-
-
-def _claim(out: Path) -> None:
-    """Make the folder now: better no permission at the start than after minutes of measuring."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".eval.part"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {out} ({error.strerror}); give --out another folder"
-        ) from error

@@ -34,6 +34,7 @@ from cagface_core.detect import open_detector
 from cagface_core.errors import ConfigError, InputError, OutputError
 from cagface_core.evaluate.peers import build_peer
 from cagface_core.fold import fold
+from cagface_core.standalone import claim_folder
 
 CPU = torch.device("cpu")
 BRIEF = Budget(0.0, least=2, most=2)
@@ -312,7 +313,7 @@ def test_a_folder_that_cannot_be_written_keeps_what_was_there(results, tmp_path)
     assert not (tmp_path / ".bench.json.part").exists()
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write"):
-        report.claim(tmp_path / "file")
+        claim_folder(tmp_path / "file")
 
 
 def test_without_matplotlib_there_is_no_picture_and_a_note(results, tmp_path, monkeypatch):
