@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cagface_core.attention import luminance
 from cagface_core.consistency import resize
-from cagface_core.steady import BLUR_PX, SHARE, STILL_LEVELS
+from cagface_core.steady import BLUR_PX, SHARE, STILL_LEVELS, Memory
 from cagface_core.types import Crop
 
 
@@ -26,19 +26,8 @@ class _Seen:
     enhanced: Tensor
 
 
-class DeviceSteadier:
-    """Remembers each face's last picture on the device; frames must come in order."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, _Seen] = {}
-
-    def clear(self) -> None:
-        """Forget all faces, as after a cut."""
-        self._seen.clear()
-
-    def forget_others(self, ids: set[int]) -> None:
-        """Forget the faces that are not among ``ids``."""
-        self._seen = {key: seen for key, seen in self._seen.items() if key in ids}
+class DeviceSteadier(Memory[_Seen]):
+    """Steadies faces on the device."""
 
     def steady(self, id: int, crop: Crop, picture: Tensor, residual: Tensor, scale: int) -> Tensor:
         """Steady one face.

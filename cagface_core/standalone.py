@@ -34,16 +34,16 @@ def claim_folder(folder: Path) -> None:
         raise _refused(folder, error) from error
 
 
-def write_files(folder: Path, contents: Mapping[str, str]) -> None:
-    """Write text files by name into a folder, which is made.
+def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write files by name into a folder, which is made.
 
     Raises:
         OutputError: it cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in contents.items():
-            (folder / name).write_text(text, encoding="utf-8")
+        for name, content in contents.items():
+            (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise _refused(folder, error) from error
 

@@ -8,6 +8,7 @@ temporal denoising does; where it moves, nothing is mixed in, so nothing can tra
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ BLUR_PX = 1.5
 """Of the input, before its luminance is compared: noise is not motion."""
 
 Floats = NDArray[np.float32]
+SeenT = TypeVar("SeenT")
 
 
 @dataclass(slots=True)
@@ -36,11 +38,11 @@ class _Seen:
     enhanced: Floats
 
 
-class Steadier:
-    """Remembers each face's last picture; frames must come in order."""
+class Memory(Generic[SeenT]):
+    """Remembers each face as it was last shown, by the track's id; frames must come in order."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[int, SeenT] = {}
 
     def clear(self) -> None:
         """Forget all faces, as after a cut."""
@@ -49,6 +51,10 @@ class Steadier:
     def forget_others(self, ids: set[int]) -> None:
         """Forget the faces that are not among ``ids``."""
         self._seen = {key: seen for key, seen in self._seen.items() if key in ids}
+
+
+class Steadier(Memory[_Seen]):
+    """Steadies faces with OpenCV."""
 
     def steady(
         self, id: int, crop: Crop, picture: Image, plain: Image, residual: Floats

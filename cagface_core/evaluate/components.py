@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -222,11 +223,12 @@ def _run(options: argparse.Namespace) -> None:
     report = measure(options.data, options.split, placed, name)
     cases = hard_cases(options.data, options.split)
     report["hard_cases"] = [(case, photo.path.name) for case, photo in cases]
-    texts = {"components.json": to_json(report), "components.md": markdown(report)}
-    write_files(options.out, texts)
-    Pillow.fromarray(sheet(placed, cases)).save(options.out / "components.png")
+    table, drawn = markdown(report), io.BytesIO()
+    Pillow.fromarray(sheet(placed, cases)).save(drawn, "PNG")
+    files = {"components.json": to_json(report), "components.md": table}
+    write_files(options.out, {**files, "components.png": drawn.getvalue()})
     console = Console()
-    console.print(texts["components.md"], markup=False, soft_wrap=True)
+    console.print(table, markup=False, soft_wrap=True)
     console.print(f"wrote components.json, components.md and components.png in {options.out}")
 
 
