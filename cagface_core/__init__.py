@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cagface_core.config import EnhancerConfig
+from cagface_core.config import EnhancerConfig, Tuning
 from cagface_core.errors import (
     CagfaceError,
     ConfigError,
@@ -14,7 +14,8 @@ from cagface_core.errors import (
 from cagface_core.types import Crop, Detection, Enhanced, Face, Frame, Image, Outcome
 
 if TYPE_CHECKING:
-    from cagface_core.enhancer import FaceEnhancer, State
+    from cagface_core.enhancer import FaceEnhancer
+    from cagface_core.state import State
 
 __all__ = [
     "CagfaceError",
@@ -32,14 +33,19 @@ __all__ = [
     "Outcome",
     "OutputError",
     "State",
+    "Tuning",
     "WeightsError",
 ]
 
 
 def __getattr__(name: str) -> object:
     """Import the enhancer, and torch with it, only where it is used: ``--help`` is fast."""
-    if name in ("FaceEnhancer", "State"):
-        from cagface_core import enhancer
+    if name == "FaceEnhancer":
+        from cagface_core.enhancer import FaceEnhancer
 
-        return getattr(enhancer, name)
+        return FaceEnhancer
+    if name == "State":
+        from cagface_core.state import State
+
+        return State
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

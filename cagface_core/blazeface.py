@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
 import cv2
@@ -181,12 +183,36 @@ def clipped(found: Sequence[Detection], rgb: Image) -> list[Detection]:
     return inside
 
 
+@contextmanager
+def _put_off(name: str) -> Generator[None]:
+    """Have what is imported meanwhile load a module only once it uses something in it.
+
+    MediaPipe's drawing functions, which nothing here calls, import pyplot: most of MediaPipe's own
+    time to load.
+    """
+    if name in sys.modules:
+        yield
+        return
+    stand_in: Any = ModuleType(name)
+
+    def load(attribute: str) -> Any:
+        return getattr(importlib.import_module(name), attribute)
+
+    stand_in.__getattr__ = load
+    sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
 def _load(path: Path, min_score: float) -> tuple[Any, Any]:
     """Import MediaPipe and open the model: (mediapipe, task)."""
     try:
         # By name: its packages declare no types, and importing it takes seconds.
-        mediapipe: Any = importlib.import_module("mediapipe")
-        tasks: Any = importlib.import_module("mediapipe.tasks.python")
+        with _put_off("matplotlib.pyplot"):
+            mediapipe: Any = importlib.import_module("mediapipe")
+            tasks: Any = importlib.import_module("mediapipe.tasks.python")
     except ImportError as error:
         raise DeviceError(
             f"face detection needs MediaPipe, which cannot be imported ({error}): "

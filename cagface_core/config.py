@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -67,3 +68,54 @@ class EnhancerConfig:
             raise ConfigError(
                 f"max_crop_px {self.max_crop_px} is too small; expected 64 or more, or 0: no limit"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What may change from one frame to the next: what its user or a governor turns.
+
+    ``dataclasses.replace(enhancer.tuning, strength=0.5)`` makes one; it is checked like
+    :class:`EnhancerConfig`, whose words it shares.
+
+    Attributes:
+        preset: size of the network; another than the last is loaded at its first frame, or ahead by
+            :meth:`cagface_core.FaceEnhancer.load`.
+        scale: output size over input size: 1, 2 or 4.
+        strength: of every face that ``strength_of`` does not name, 0 to 1.
+        max_faces: the largest faces that are enhanced, at most this many; 0 enhances none.
+        max_crop_px: 64 or more, or 0 for no limit.
+        patience: heatmaps may get this many times as old as usual, 1 or more.
+        only: the ids of the faces that are enhanced; None is all.
+        strength_of: by a face's id, its own strength; 0 leaves it as it is.
+    """
+
+    preset: str
+    scale: int
+    strength: float = 1.0
+    max_faces: int = 8
+    max_crop_px: int = 0
+    patience: float = 1.0
+    only: frozenset[int] | None = None
+    strength_of: Mapping[int, float] = field(default_factory=dict[int, float])
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, with ``ConfigError``."""
+        if self.scale not in SCALES:
+            raise ConfigError(f"scale {self.scale} is not possible; expected 1, 2 or 4")
+        for strength in (self.strength, *self.strength_of.values()):
+            if not 0.0 <= strength <= 1.0:
+                raise ConfigError(f"strength {strength} is out of range; expected 0 to 1")
+        if self.max_faces < 0:
+            raise ConfigError(f"max_faces {self.max_faces} is too small; expected 0 or more")
+        if self.max_crop_px < 0 or 0 < self.max_crop_px < 64:
+            raise ConfigError(
+                f"max_crop_px {self.max_crop_px} is too small; expected 64 or more, or 0: no limit"
+            )
+        if not self.patience >= 1.0:
+            raise ConfigError(f"patience {self.patience} is too small; expected 1 or more")
+
+    def wanted(self, id: int) -> float:
+        """The strength that a face is to have, 0 to 1, by its id."""
+        if self.only is not None and id not in self.only:
+            return 0.0
+        return self.strength_of.get(id, self.strength)

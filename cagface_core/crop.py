@@ -17,7 +17,20 @@ FACE_TO_CROP = 1.6
 UPWARD_SHIFT = 0.12
 """The crop's centre lies this far above the box's, in box heights: the box leaves out the hair."""
 
+_MARGIN_PX = 3.0
+"""A crop that only just holds a face is shown up to here before its edge: the network's padding
+reaches two pixels in, and positions are rounded to one."""
+
 _SHRINK_BELOW = 0.72  # a crop keeps its bucket until the face needs clearly less: no flicker
+
+
+def reach(face: Face) -> tuple[float, float, float]:
+    """What of the frame belongs to a face: left, top and side of a square, in pixels.
+
+    It moves and grows with the face's box, by less than a pixel where the box does, while crops
+    jump from bucket to bucket: what is shown of an enhanced face ends here and not at the crop.
+    """
+    return _around(face, FACE_TO_CROP * max(face.w, face.h) - 2 * _MARGIN_PX)
 
 
 def choose_crop(face: Face, frame_height: int, frame_width: int, last_size: int = 0) -> Crop:
@@ -37,9 +50,8 @@ def choose_crop(face: Face, frame_height: int, frame_width: int, last_size: int 
     size = bucket_of(wanted)
     if size < last_size and wanted > _SHRINK_BELOW * last_size:
         size = last_size
-    centre_x = face.x + face.w / 2
-    centre_y = face.y + face.h * (0.5 - UPWARD_SHIFT)
-    x, y = round(centre_x - size / 2), round(centre_y - size / 2)
+    left, top, _ = _around(face, size)
+    x, y = round(left), round(top)
     return Crop(_inside(x, size, frame_width), _inside(y, size, frame_height), size)
 
 
@@ -59,6 +71,13 @@ def cut(rgb: Image, crop: Crop) -> Image:
     if rows[-1] - rows[0] == crop.size - 1 and columns[-1] - columns[0] == crop.size - 1:
         return np.ascontiguousarray(rgb[crop.y : crop.y + crop.size, crop.x : crop.x + crop.size])
     return rgb[rows[:, None], columns[None, :]]
+
+
+def _around(face: Face, side: float) -> tuple[float, float, float]:
+    """Left, top and side of a square whose centre is that of the head."""
+    centre_x = face.x + face.w / 2
+    centre_y = face.y + face.h * (0.5 - UPWARD_SHIFT)
+    return centre_x - side / 2, centre_y - side / 2, side
 
 
 def _inside(start: int, size: int, length: int) -> int:

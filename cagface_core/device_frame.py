@@ -20,7 +20,7 @@ from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed
 from cagface_core.device_steady import DeviceSteadier
 from cagface_core.engine import Engine
-from cagface_core.paste import feather
+from cagface_core.paste import ramps
 from cagface_core.paths import BATCHES, Runner, batch_sizes
 from cagface_core.types import Crop, Image
 
@@ -38,21 +38,17 @@ class Begun:
 class DeviceFrame:
     """Composes frames at one output scale."""
 
-    def __init__(
-        self, engine: Engine, scale: int, strength: float, limit_px: int, guard_levels: float
-    ) -> None:
+    def __init__(self, engine: Engine, scale: int, limit_px: int, guard_levels: float) -> None:
         """Take the engine whose device is to be used.
 
         Args:
             engine: computes the faces.
             scale: output scale 1, 2 or 4.
-            strength: 0 shows the plain upscale, 1 the whole enhancement.
             limit_px: as for :meth:`cagface_core.engine.Engine.residual`.
             guard_levels: a residual of this mean size or more is refused.
         """
-        self.engine, self.scale, self.strength = engine, scale, strength
+        self.engine, self.scale = engine, scale
         self.limit_px, self.guard_levels = limit_px, guard_levels
-        self._masks: dict[tuple[int, bool, bool, bool, bool], Tensor] = {}
         self._graph: Graphed | None = None
         if (graphs := engine.graphs) is not None:
             eager, pool = graphs.eager, graphs.pool
@@ -82,8 +78,9 @@ class DeviceFrame:
 
     @torch.inference_mode()
     def finish(
-        self, begun: Begun, ids: Sequence[int], crops: Sequence[Crop], maps: Sequence[Tensor],
-        steadier: DeviceSteadier,
+        self, begun: Begun, ids: Sequence[int], crops: Sequence[Crop],
+        reaches: Sequence[tuple[float, float, float]], maps: Sequence[Tensor],
+        strengths: Sequence[float], steadier: DeviceSteadier,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Enhance the faces and blend them in.
 
@@ -91,7 +88,9 @@ class DeviceFrame:
             begun: the frame.
             ids: the tracks' identities.
             crops: where they lie.
+            reaches: where they are shown, see :func:`cagface_core.paste.ramps`.
             maps: their heatmaps, (1, 3, MAP_PX, MAP_PX) each.
+            strengths: 0 shows the plain upscale of a face, 1 the whole enhancement.
             steadier: the stream's memory of enhanced faces, changed in place.
 
         Returns:
@@ -117,7 +116,8 @@ class DeviceFrame:
         for i, residual in enumerate(residuals):
             assert residual is not None
             steady = steadier.steady(ids[i], crops[i], pictures[i], residual, self.scale)
-            self._blend(canvas, begun, steady, crops[i])
+            mask = strengths[i] * self._mask(crops[i], reaches[i], begun)
+            self._blend(canvas, begun, steady, crops[i], mask)
         return canvas, passed
 
     def _run(self, lr: Tensor, maps: Tensor) -> Tensor:
@@ -149,7 +149,9 @@ class DeviceFrame:
     ) -> Tensor:  # fmt: skip
         return self.engine.added(lr, maps, self.scale, self.limit_px, run)
 
-    def _blend(self, canvas: Tensor, begun: Begun, residual: Tensor, crop: Crop) -> None:
+    def _blend(
+        self, canvas: Tensor, begun: Begun, residual: Tensor, crop: Crop, mask: Tensor
+    ) -> None:
         """Blend one face into the canvas, in place, as :func:`cagface_core.paste.paste` does."""
         height, width = begun.pixels.shape[:2]
         s = self.scale
@@ -163,19 +165,17 @@ class DeviceFrame:
         )
         there = canvas[outer]
         change = begun.base[outer] + residual[inner] - there
-        blended = there + self._mask(crop, height, width)[inner] * change
+        blended = there + mask[inner] * change
         canvas[outer] = blended.clamp(0, 255)
 
-    def _mask(self, crop: Crop, height: int, width: int) -> Tensor:
-        """The paste mask of a crop on the device, kept: it depends on size and cut edges only."""
-        key = (
-            crop.size, crop.y > 0, crop.x > 0,
-            crop.y + crop.size < height, crop.x + crop.size < width,
-        )  # fmt: skip
-        if key not in self._masks:
-            mask = self.strength * feather(crop, height, width, self.scale)[..., 0]
-            self._masks[key] = torch.from_numpy(mask).to(self.engine.device)
-        return self._masks[key]
+    def _mask(self, crop: Crop, reach: tuple[float, float, float], begun: Begun) -> Tensor:
+        """The paste mask of a crop, (scale*size, scale*size), multiplied on the device."""
+        height, width = begun.pixels.shape[:2]
+        rows, columns = (
+            torch.from_numpy(ramp).to(self.engine.device, non_blocking=True)
+            for ramp in ramps(crop, reach, height, width, self.scale)
+        )
+        return rows[:, None] * columns
 
 
 def cut(pixels: Tensor, crop: Crop) -> Tensor:

@@ -125,13 +125,13 @@ class Engine:
         facts = self.facts.facts
         self.why = "as asked"
         if where.path == ANY_CPU_PATH:
-            path, self.why = fastest(
+            runner, self.why = fastest(
                 cpu_paths(facts),
                 lambda name: open_runner(network, replace(where, path=name), facts),
                 network.config.in_channels,
                 self.facts.sha256,
             )
-            where = replace(where, path=path)
+            return runner
         return open_runner(network, where, facts)
 
     @property

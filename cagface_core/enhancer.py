@@ -11,28 +11,23 @@ import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cagface_core import checkpoint
-from cagface_core.attention_cache import AttentionCache
-from cagface_core.config import EnhancerConfig
-from cagface_core.crop import BUCKETS_PX, choose_crop, cut
-from cagface_core.cuts import CutDetector
+from cagface_core.config import EnhancerConfig, Tuning
+from cagface_core.crop import BUCKETS_PX, choose_crop, cut, reach
 from cagface_core.detect import Detector, open_detector
 from cagface_core.device_frame import Begun, DeviceFrame, download
-from cagface_core.device_steady import DeviceSteadier
-from cagface_core.engine import Engine, Parsing
+from cagface_core.engine import Engine
 from cagface_core.looks import Look, Looks
-from cagface_core.motion import Follower
 from cagface_core.paste import feather, overlap, paste, upscale_frame
 from cagface_core.paths import find_device
 from cagface_core.pixels import convert
-from cagface_core.steady import Steadier
-from cagface_core.track import Tracker
+from cagface_core.state import Asked, State
 from cagface_core.types import Crop, Enhanced, Face, Frame, Image, Outcome
 
 log = logging.getLogger(__name__)
@@ -51,50 +46,6 @@ _DEFAULTS = {
 """By mode, and whether it computes on the processor: the preset and the largest crop in pixels."""
 
 _GUARD_MEAN_LEVELS = 40.0  # a residual this strong on average is no face any more
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A face whose components are being found: what was asked, and when."""
-
-    face: Face
-    crop: Crop
-    picture: Image
-    time_s: float
-    parsing: Parsing
-
-
-@dataclass(slots=True)
-class State:
-    """What one stream remembers: looks, tracks, heatmaps, faces as shown, crop sizes."""
-
-    looks: Looks
-    tracker: Tracker = field(default_factory=Tracker)
-    follower: Follower = field(default_factory=Follower)
-    attention: AttentionCache = field(default_factory=AttentionCache)
-    steadier: Steadier = field(default_factory=Steadier)
-    device_steadier: DeviceSteadier = field(default_factory=DeviceSteadier)
-    parsing: dict[int, Asked] = field(default_factory=dict[int, "Asked"])
-    cuts: CutDetector = field(default_factory=CutDetector)
-    faces: tuple[Face, ...] = ()
-    crop_sizes: dict[int, int] = field(default_factory=dict[int, int])
-
-    def reset(self) -> None:
-        """Forget everything: the next frame is the first of a stream."""
-        self.cuts.reset()
-        self.forget_faces()
-
-    def forget_faces(self) -> None:
-        """Forget the faces, as after a cut or a change of size; identities go on counting."""
-        self.looks.reset()
-        self.tracker.reset()
-        self.follower.clear()
-        self.attention.clear()
-        self.steadier.clear()
-        self.device_steadier.clear()
-        self.parsing.clear()
-        self.faces = ()
-        self.crop_sizes.clear()
 
 
 class FaceEnhancer:
@@ -118,25 +69,57 @@ class FaceEnhancer:
         self.config = config or EnhancerConfig()
         device = find_device(self.config.device)
         preset, limit = _DEFAULTS[self.config.mode, device.type == "cpu"]
-        preset = self.config.preset or preset
-        weights = checkpoint.find_sr(preset, self.config.weights)
-        softer = None
-        if self.config.detail < 1:
-            softer = checkpoint.find_sr(preset, "webcam"), 1 - self.config.detail
-        self.engine = Engine(weights, self.config.device, self.config.parser, softer)
-        self.max_crop_px = limit if self.config.max_crop_px is None else self.config.max_crop_px
-        self.device_frame: DeviceFrame | None = None
-        if self.engine.device.type == "cuda":
-            self.device_frame = self.on_device()
+        asked = self.config.max_crop_px
+        self.tuning = Tuning(
+            preset=self.config.preset or preset,
+            scale=self.config.scale,
+            strength=self.config.strength,
+            max_faces=self.config.max_faces,
+            max_crop_px=limit if asked is None else asked,
+        )
+        """What frames are enhanced with that come without a tuning of their own."""
+        self._engines: dict[str, Engine] = {}
+        self._told: set[str] = set()
+        self.engine = self.load(self.tuning.preset)
+        self.on_device = self.engine.device.type == "cuda"
+        """Whether frames are composed on the engine's device instead of with OpenCV."""
+        self._device_frames: dict[tuple[str, int, int], DeviceFrame] = {}
         mode = "live" if self.config.mode == "live" else "file"
         self.detector: Detector = detector or open_detector(mode)
 
-    def on_device(self) -> DeviceFrame:
-        """Make what composes frames on the engine's device instead of with OpenCV."""
-        config = self.config
-        return DeviceFrame(
-            self.engine, config.scale, config.strength, self.max_crop_px, _GUARD_MEAN_LEVELS
-        )
+    def load(self, preset: str) -> Engine:
+        """Load the networks of a preset, or give those loaded before.
+
+        Raises:
+            ConfigError: preset and weights do not go together.
+            WeightsError: a weights file is missing or damaged.
+        """
+        if preset not in self._engines:
+            weights = checkpoint.find_sr(preset, self.config.weights)
+            softer = None
+            if self.config.detail < 1:
+                softer = checkpoint.find_sr(preset, "webcam"), 1 - self.config.detail
+            self._engines[preset] = Engine(weights, self.config.device, self.config.parser, softer)
+        return self._engines[preset]
+
+    @property
+    def presets(self) -> tuple[str, ...]:
+        """The presets that these weights come in, smallest first; one for a file of one's own."""
+        names = [
+            name
+            for name in checkpoint.PRESETS
+            if (checkpoint.WEIGHTS_DIR / f"{name}-{self.config.weights}.safetensors").is_file()
+        ]
+        return tuple(names) or (self.tuning.preset,)
+
+    def device_frame(self, tuning: Tuning) -> DeviceFrame:
+        """What composes frames on the device with this tuning."""
+        key = tuning.preset, tuning.scale, tuning.max_crop_px
+        if key not in self._device_frames:
+            self._device_frames[key] = DeviceFrame(
+                self.load(tuning.preset), tuning.scale, tuning.max_crop_px, _GUARD_MEAN_LEVELS
+            )
+        return self._device_frames[key]
 
     @property
     def description(self) -> str:
@@ -147,76 +130,79 @@ class FaceEnhancer:
         """Start the memory of a new stream."""
         return State(Looks(_LOOK_EVERY_S[self.config.mode]))
 
-    def enhance(self, frame: Frame, state: State) -> Enhanced:
+    def enhance(self, frame: Frame, state: State, tuning: Tuning | None = None) -> Enhanced:
         """Enhance the faces of one frame.
 
         Args:
             frame: (H, W, 3) uint8 RGB, at least 2x2.
             state: the stream's memory, changed in place.
+            tuning: what to do with this frame; None is :attr:`tuning`.
 
         Returns:
             The frame at (scale*H, scale*W, 3), and what was done. A face whose network fails is
-            shown plainly upscaled and counted; only detection and tracking can raise.
+            shown plainly upscaled and counted; only detection, tracking and a preset that cannot
+            be loaded can raise.
         """
         clock = _Clock()
-        before = Counter(self.engine.counts)
-        begun = self._begin(frame.rgb)
+        tuning = tuning or self.tuning
+        engine = self.load(tuning.preset)
+        before = Counter(engine.counts)
+        begun = self._begin(frame.rgb, tuning)
         with clock("detect"):
             found, looked = self._find(frame, state)
-            faces = largest(found, self.config.max_faces)
+            faces, strengths = state.fader.choose(found, tuning, frame.time_s)
         with clock("crop"):
             crops = self._crop(faces, frame.rgb, state)
             pictures = [cut(frame.rgb, crop) for crop in crops]
+        work = _Work(engine, tuning, faces, strengths, crops, pictures)
         with clock("attention"):
-            maps, hits = self._attend(faces, crops, pictures, frame.time_s, state, looked)
-        composed = begun and self._finish(begun, faces, crops, maps, state, clock)
-        canvas, outcomes = composed or self._compose(
-            frame.rgb, faces, crops, pictures, maps, state, clock
-        )
+            maps, hits = self._attend(work, frame.time_s, state, looked)
+        composed = begun and self._finish(begun, work, maps, state, clock)
+        canvas, outcomes = composed or self._compose(frame.rgb, work, maps, state, clock)
         counts = {"attention_hits": hits, "attention_misses": len(faces) - hits}
-        counts |= self.engine.counts - before
-        return Enhanced(canvas, tuple(faces), tuple(outcomes), clock.times_ms, counts)
+        counts |= engine.counts - before
+        became = dict(zip((face.id for face in faces), outcomes, strict=True))
+        all_outcomes = tuple(became.get(face.id, Outcome.LEFT) for face in found)
+        return Enhanced(canvas, found, all_outcomes, clock.times_ms, counts)
 
     def _compose(
-        self, rgb: Image, faces: Sequence[Face], crops: list[Crop], pictures: list[Image],
-        maps: list[Tensor], state: State, clock: _Clock,
-    ) -> tuple[Image, list[Outcome]]:  # fmt: skip
+        self, rgb: Image, work: _Work, maps: list[Tensor], state: State, clock: _Clock
+    ) -> tuple[Image, list[Outcome]]:
         """Enhance the faces and paste them into the upscaled frame, on the processor."""
         with clock("network"):
-            residuals, outcomes = self._enhance(pictures, maps)
+            residuals, outcomes = self._enhance(work, maps)
         with clock("background"):
-            canvas = upscale_frame(rgb, self.config.scale)
+            canvas = upscale_frame(rgb, work.tuning.scale)
         with clock("steady"):
-            self._steady(faces, crops, pictures, canvas, residuals, state)
+            self._steady(work, canvas, residuals, state)
         with clock("paste"):
-            self._paste(canvas, crops, residuals)
+            self._paste(canvas, work, residuals)
         return canvas, outcomes
 
-    def _begin(self, rgb: Image) -> Begun | None:
+    def _begin(self, rgb: Image, tuning: Tuning) -> Begun | None:
         """Start what needs no faces yet, where the frame is composed on the device."""
         try:
-            return self.device_frame and self.device_frame.begin(rgb)
+            return self.device_frame(tuning).begin(rgb) if self.on_device else None
         except RuntimeError as error:
-            log.warning("the frame cannot be composed on the device: %s", error)
+            self._tell("the frame cannot be composed on the device", error)
             return None
 
     def _finish(
-        self, begun: Begun, faces: Sequence[Face], crops: list[Crop], maps: list[Tensor],
-        state: State, clock: _Clock,
-    ) -> tuple[Image, list[Outcome]] | None:  # fmt: skip
+        self, begun: Begun, work: _Work, maps: list[Tensor], state: State, clock: _Clock
+    ) -> tuple[Image, list[Outcome]] | None:
         """Compose the frame on the device; None where that failed."""
-        assert self.device_frame is not None
         try:
             with clock("device"):
-                ids = [face.id for face in faces]
-                canvas, passed = self.device_frame.finish(
-                    begun, ids, crops, maps, state.device_steadier
+                ids = [face.id for face in work.faces]
+                reaches = [reach(face) for face in work.faces]
+                canvas, passed = self.device_frame(work.tuning).finish(
+                    begun, ids, work.crops, reaches, maps, work.strengths, state.device_steadier
                 )
             with clock("download"):
                 rgb = download(convert(canvas))
                 sane = [bool(ok) for ok in passed.cpu().numpy()]
         except RuntimeError as error:
-            log.warning("the frame cannot be composed on the device: %s", error)
+            self._tell("the frame cannot be composed on the device", error)
             return None
         outcomes = [Outcome.ENHANCED if ok else Outcome.GUARDED for ok in sane]
         state.device_steadier.forget_others({i for i, ok in zip(ids, sane, strict=True) if ok})
@@ -237,8 +223,8 @@ class FaceEnhancer:
         """Run once on a blank frame, so that the first real one is not slow."""
         rgb = np.full((height, width, 3), 128, np.uint8)
         self.detector.detect(rgb)
-        if self.device_frame is not None:
-            self.device_frame.capture(self.config.max_faces)
+        if self.on_device:
+            self.device_frame(self.tuning).capture(self.config.max_faces)
         blank = np.full((BUCKETS_PX[1], BUCKETS_PX[1], 3), 128, np.uint8)
         self.engine.residual([blank], self.engine.parse([blank]), self.config.scale)
 
@@ -269,16 +255,15 @@ class FaceEnhancer:
         return crops
 
     def _attend(
-        self, faces: Sequence[Face], crops: list[Crop], pictures: list[Image], time_s: float,
-        state: State, busy: bool,
-    ) -> tuple[list[Tensor], int]:  # fmt: skip
+        self, work: _Work, time_s: float, state: State, busy: bool
+    ) -> tuple[list[Tensor], int]:
         """Heatmaps for each face, from the cache where they still hold; and how many did.
 
         Live, no frame does more than one thing that can wait: ``busy`` ones have done theirs.
         """
         maps: list[Tensor] = []
         hits = 0
-        there = {face.id for face in faces}
+        there = {face.id for face in work.faces}
         state.attention.forget_others(there)
         for key, asked in list(state.parsing.items()):
             if key not in there:
@@ -288,41 +273,42 @@ class FaceEnhancer:
                 state.attention.keep(
                     asked.face, asked.crop, asked.picture, asked.time_s, asked.parsing.maps
                 )
-        waits = self.config.mode == "live" and self.device_frame is None
-        for face, crop, picture in zip(faces, crops, pictures, strict=True):
-            patience = _PATIENCE if busy and waits else 1.0
+        waits = self.config.mode == "live" and not self.on_device
+        for face, crop, picture in zip(work.faces, work.crops, work.pictures, strict=True):
+            patience = work.tuning.patience * (_PATIENCE if busy and waits else 1.0)
             found = state.attention.find(face, crop, picture, time_s, patience)
             hits += found is not None
-            if found is None and self.device_frame is not None:
+            if found is None and self.on_device:
                 # a frame never waits for a parse that it can do without
                 found = state.attention.newest(face, crop)
                 if found is not None and face.id not in state.parsing:
-                    parsing = self.engine.parse_aside(picture)
+                    parsing = work.engine.parse_aside(picture)
                     state.parsing[face.id] = Asked(face, crop, picture, time_s, parsing)
             if found is None:
                 busy = True
-                (found,) = self.engine.parse([picture])
+                (found,) = work.engine.parse([picture])
                 state.attention.keep(face, crop, picture, time_s, found)
             maps.append(found)
         return maps, hits
 
     def _enhance(
-        self, pictures: list[Image], maps: list[Tensor]
+        self, work: _Work, maps: list[Tensor]
     ) -> tuple[list[NDArray[np.float32] | None], list[Outcome]]:
         """Run the network on all faces, those of one size in one batch, and guard its output."""
+        pictures = work.pictures
         residuals: list[NDArray[np.float32] | None] = [None] * len(pictures)
         outcomes = [Outcome.FAILED] * len(pictures)
         for chosen in batches([picture.shape[0] for picture in pictures]):
             try:
-                batch = self.engine.residual(
+                batch = work.engine.residual(
                     [pictures[i] for i in chosen],
                     [maps[i] for i in chosen],
-                    self.config.scale,
-                    self.max_crop_px,
+                    work.tuning.scale,
+                    work.tuning.max_crop_px,
                 )
             except RuntimeError as error:
                 side = pictures[chosen[0]].shape[0]
-                log.warning("the network failed on %d crops of %d px: %s", len(chosen), side, error)
+                self._tell(f"the network failed on {len(chosen)} crops of {side} px", error)
                 continue
             for i, residual in zip(chosen, batch, strict=True):
                 sane = bool(np.isfinite(residual).all())
@@ -332,41 +318,56 @@ class FaceEnhancer:
                     outcomes[i] = Outcome.GUARDED
         return residuals, outcomes
 
+    def _tell(self, what: str, error: RuntimeError) -> None:
+        """Log a failure once: what fails in every frame is only counted."""
+        kind = f"{what.partition(' on ')[0]}: {type(error).__name__}"
+        if kind not in self._told:
+            self._told.add(kind)
+            log.warning("%s: %s; further failures of this kind are only counted", what, error)
+
     def _steady(
-        self, faces: Sequence[Face], crops: list[Crop], pictures: list[Image], canvas: Image,
-        residuals: list[NDArray[np.float32] | None], state: State,
-    ) -> None:  # fmt: skip
+        self, work: _Work, canvas: Image, residuals: list[NDArray[np.float32] | None], state: State
+    ) -> None:
         """Average still faces over time, in place; ``canvas`` is the plain upscale of the frame."""
-        scale = self.config.scale
-        shown = {f.id for f, r in zip(faces, residuals, strict=True) if r is not None}
+        scale = work.tuning.scale
+        shown = {f.id for f, r in zip(work.faces, residuals, strict=True) if r is not None}
         state.steadier.forget_others(shown)
-        for index, (face, residual) in enumerate(zip(faces, residuals, strict=True)):
+        for index, (face, residual) in enumerate(zip(work.faces, residuals, strict=True)):
             if residual is not None:
-                crop = crops[index]
+                crop = work.crops[index]
                 plain = cut(canvas, Crop(scale * crop.x, scale * crop.y, scale * crop.size))
                 residuals[index] = state.steadier.steady(
-                    face.id, crop, pictures[index], plain, residual
+                    face.id, crop, work.pictures[index], plain, residual
                 )
 
     def _paste(
-        self, canvas: Image, crops: list[Crop], residuals: list[NDArray[np.float32] | None]
+        self, canvas: Image, work: _Work, residuals: list[NDArray[np.float32] | None]
     ) -> None:
         """Blend every enhanced face into the canvas, smallest last so that it stays on top."""
-        scale = self.config.scale
-        base = canvas.copy() if overlap(crops) else canvas
+        scale = work.tuning.scale
+        base = canvas.copy() if overlap(work.crops) else canvas
         height, width = canvas.shape[0] // scale, canvas.shape[1] // scale
-        for crop, residual in zip(crops, residuals, strict=True):
+        for face, crop, residual, strength in zip(
+            work.faces, work.crops, residuals, work.strengths, strict=True
+        ):
             if residual is None:
                 continue
-            mask = feather(crop, height, width, scale)
-            if self.config.strength < 1:
-                mask *= self.config.strength
+            mask = feather(crop, reach(face), height, width, scale)
+            if strength < 1:
+                mask *= strength
             paste(canvas, base, residual, mask, crop, scale)
 
 
-def largest(faces: Sequence[Face], count: int) -> list[Face]:
-    """The ``count`` largest faces, largest first."""
-    return sorted(faces, key=lambda face: face.w * face.h, reverse=True)[:count]
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The faces of one frame that are enhanced, largest first, and with what."""
+
+    engine: Engine
+    tuning: Tuning
+    faces: list[Face]
+    strengths: list[float]
+    crops: list[Crop]
+    pictures: list[Image]
 
 
 def batches(sides: Sequence[int], most: int = 8) -> list[list[int]]:

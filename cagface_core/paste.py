@@ -25,13 +25,34 @@ def upscale_frame(rgb: Image, scale: int) -> Image:
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def feather(crop: Crop, frame_height: int, frame_width: int, scale: int) -> NDArray[np.float32]:
-    """The paste mask of a crop, (scale*size, scale*size, 3) in [0, 1], equal in all colours.
+def ramps(
+    crop: Crop, reach: tuple[float, float, float], frame_height: int, frame_width: int, scale: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The two sides of the paste mask of a crop, which is their product.
 
-    It falls smoothly to 0 before each edge, but not at the frame's own borders.
+    Args:
+        crop: where the enhanced face lies in the frame.
+        reach: left, top and side of the square where it is shown, in pixels of the frame.
+        frame_height: rows of the frame.
+        frame_width: columns of the frame.
+        scale: the output scale.
+
+    Returns:
+        Rows and columns, (scale*size,) in [0, 1] each: they fall smoothly to 0 before the edges of
+        the reach and of the crop, but not at the frame's own borders.
     """
-    rows = _ramp(crop.y, crop.size, frame_height, scale)
-    columns = _ramp(crop.x, crop.size, frame_width, scale)
+    left, top, side = reach
+    return (
+        _ramp(crop.y, crop.size, frame_height, scale, top, side),
+        _ramp(crop.x, crop.size, frame_width, scale, left, side),
+    )
+
+
+def feather(
+    crop: Crop, reach: tuple[float, float, float], frame_height: int, frame_width: int, scale: int
+) -> NDArray[np.float32]:
+    """The paste mask of a crop, (scale*size, scale*size, 3), equal in all colours; see `ramps`."""
+    rows, columns = ramps(crop, reach, frame_height, frame_width, scale)
     # A mask of one channel would make numpy go through a picture three values at a time.
     return (rows[:, None] * columns.repeat(3)[None, :]).reshape(*2 * rows.shape, 3)
 
@@ -71,14 +92,19 @@ def overlap(crops: list[Crop]) -> bool:
     )
 
 
-def _ramp(start: int, size: int, length: int, scale: int) -> NDArray[np.float32]:
-    """One side of the mask: smoothstep at cut edges, 1 at the frame's borders."""
-    position = (np.arange(size * scale, dtype=np.float32) + 0.5) / scale
-    width = size * _FEATHER
+def _ramp(
+    start: int, size: int, length: int, scale: int, near: float, reach: float
+) -> NDArray[np.float32]:
+    """One side of the mask: smoothstep at the edges of what is shown, 1 at the frame's borders."""
+    position = start + (np.arange(size * scale, dtype=np.float32) + 0.5) / scale
+    width = reach * _FEATHER
     ramp = np.ones(size * scale, np.float32)
-    if start > 0:
-        ramp = np.minimum(ramp, (position - _DEAD_PX) / width)
-    if start + size < length:
-        ramp = np.minimum(ramp, (size - position - _DEAD_PX) / width)
+    if start > 0 or near > 0:
+        first = max(near, start + _DEAD_PX) if start > 0 else near
+        ramp = np.minimum(ramp, (position - first) / width)
+    far, end = near + reach, start + size
+    if end < length or far < length:
+        last = min(far, end - _DEAD_PX) if end < length else far
+        ramp = np.minimum(ramp, (last - position) / width)
     ramp = np.clip(ramp, 0, 1)
     return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,16 @@ from cagface_core.types import Detection, Face, Motion
 class TrackerConfig:
     """How faces are followed. Lengths are in box sizes, so nothing depends on resolution."""
 
-    hold_s: float = 0.5
-    """A face that detection misses stays this long, in seconds of stream time.
+    hold_s: float = 0.75
+    """A face that detection misses stays this long, in seconds of stream time, fading at the end.
 
     But no longer than it was seen before, so that a mistake of one frame lasts one frame.
+    """
+    recall_s: float = 60.0
+    """A face that is found again where one was let go this short ago is taken to be that one.
+
+    So a picture on the wall that is found now and then keeps its identity, and what its user said
+    of it.
     """
     confirm_hits: int = 1
     """Detections in a row before a new face is shown; 2 or 3 keeps one-frame mistakes out."""
@@ -44,7 +51,7 @@ class TrackerConfig:
         Raises:
             ConfigError: a negative time or length, or a cutoff that is not positive.
         """
-        for name in ("hold_s", "center_beta", "size_beta", "max_lag"):
+        for name in ("hold_s", "recall_s", "center_beta", "size_beta", "max_lag"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"tracker {name} is {getattr(self, name)}: expected 0 or more")
         for name in ("max_step", "center_cutoff_hz", "size_cutoff_hz", "speed_cutoff_hz"):
@@ -58,14 +65,15 @@ class Tracker:
     """Follows faces from frame to frame. Plain state, no threads; times are stream seconds.
 
     Call `move` on frames whose motion is known, then `update` where detection ran and `coast`
-    where it did not. ``reset`` after a cut or a change of size. An identity is never given twice,
-    not even after a reset.
+    where it did not. ``reset`` after a cut or a change of size. No two faces have one identity, not
+    even after a reset; a face that is found again where it was has its old one.
     """
 
     def __init__(self, config: TrackerConfig | None = None) -> None:
         """Start with no faces."""
         self._config = config or TrackerConfig()
         self._tracks: list[_Track] = []
+        self._gone: deque[tuple[float, Face]] = deque(maxlen=_GONE)
         self._next_id = 1
         self._time_s = -math.inf
 
@@ -88,14 +96,16 @@ class Tracker:
                 track.hits = 0 if track.hits < self._config.confirm_hits else track.hits
                 hold_s = min(self._config.hold_s, track.seen_s - track.born_s)
                 # The tolerance is for sums of frame durations that are not exact in floats.
-                if track.hits == 0 or time_s - track.seen_s > hold_s + 1e-6:
+                if track.hits == 0:
+                    continue
+                if time_s - track.seen_s > hold_s + 1e-6:
+                    self._gone.append((time_s, track.face(track.seen_s)))
                     continue
             kept.append(track)
         taken = {found_index for _, found_index in pairs}
         for found_index, found in enumerate(detections):
             if found_index not in taken:
-                kept.append(_Track(self._next_id, found, time_s))
-                self._next_id += 1
+                kept.append(_Track(self._identify(found, time_s), found, time_s))
         self._tracks = kept
         return self._faces(time_s)
 
@@ -119,7 +129,19 @@ class Tracker:
     def reset(self) -> None:
         """Forget all faces."""
         self._tracks = []
+        self._gone.clear()
         self._time_s = -math.inf
+
+    def _identify(self, found: Detection, time_s: float) -> int:
+        """The identity of a face that was let go here, or a new one."""
+        for entry in reversed(self._gone):
+            gone_s, face = entry
+            recent = time_s - gone_s <= self._config.recall_s
+            if recent and _overlap(face, found) > _SAME_PLACE:
+                self._gone.remove(entry)
+                return face.id
+        self._next_id += 1
+        return self._next_id - 1
 
     def _match(self, detections: Sequence[Detection], time_s: float) -> list[tuple[int, int]]:
         """Pair tracks with detections, closest pair first.
@@ -203,6 +225,12 @@ def _weight(cutoff_hz: float, dt_s: float) -> float:
     return 1.0 / (1.0 + 1.0 / (2.0 * math.pi * cutoff_hz * dt_s))
 
 
+_SAME_PLACE = 0.5
+"""A face found again shares this much of its box with where it was: of what both cover."""
+
+_GONE = 32
+"""So many faces that were let go are remembered."""
+
 _COAST_S = 0.15
 """Without detections a face slows down within about this time: a guess must not run away."""
 
@@ -274,6 +302,14 @@ def _ahead(dt_s: float) -> float:
 def _centered(found: Detection) -> tuple[float, float, float, float]:
     """Centre x, centre y, width, height."""
     return found.x + found.w / 2, found.y + found.h / 2, found.w, found.h
+
+
+def _overlap(a: Face, b: Detection) -> float:
+    """The area two boxes share over the area they cover together."""
+    shared_w = max(0.0, min(a.x + a.w, b.x + b.w) - max(a.x, b.x))
+    shared_h = max(0.0, min(a.y + a.h, b.y + b.h) - max(a.y, b.y))
+    shared = shared_w * shared_h
+    return shared / (a.w * a.h + b.w * b.h - shared)
 
 
 def _covers(a: Face, b: Face) -> bool:

@@ -21,11 +21,14 @@ class Frame:
 
     ``rgb`` is (H, W, 3) uint8 RGB. ``pts * time_base`` is the presentation time in seconds;
     both are exact. Live sources count ``pts`` in microseconds of a monotonic clock.
+    ``captured_s`` is when it was captured, in seconds of `time.perf_counter`; None where that
+    means nothing: in a file, or in a picture that no camera has seen.
     """
 
     rgb: Image
     pts: int = 0
     time_base: Fraction = Fraction(1, 1_000_000)
+    captured_s: float | None = None
 
     @property
     def time_s(self) -> float:
@@ -95,6 +98,8 @@ class Outcome(StrEnum):
     """The output guard refused the network's result; the plain upscale is shown."""
     FAILED = "failed"
     """The network raised; the plain upscale is shown."""
+    LEFT = "left"
+    """Not asked for: strength 0, not among those chosen, or beyond the number asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class _Bench:
                 stages_ms.setdefault(stage, []).append(value_ms)
         timing = summarise(times_ms)
         crop_px = int(np.median(crops_px[1:])) if case.faces and crops_px[1:] else 0
-        limit = enhancer.max_crop_px
+        limit = enhancer.tuning.max_crop_px
         row = FrameRow(
             series=case.series, width=width, height=height, faces=case.faces,
             found=found / plan.n, crop_px=crop_px,

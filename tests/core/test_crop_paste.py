@@ -1,10 +1,12 @@
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from cagface_core.consistency import resize
-from cagface_core.crop import BUCKETS_PX, choose_crop, cut
+from cagface_core.crop import BUCKETS_PX, choose_crop, cut, reach
 from cagface_core.paste import feather, overlap, paste, upscale_frame
 from cagface_core.types import Crop, Face, Image
 
@@ -74,20 +76,56 @@ def test_identity_plain_upsampling_in_place_of_the_network(scale: int, crop: Cro
     expected = upscale_frame(rgb, scale)
     canvas = expected.copy()
     blank = np.zeros_like(canvas)
-    paste(canvas, blank, np.clip(alone, 0, 255), feather(crop, 120, 108, scale), crop, scale)
+    paste(
+        canvas,
+        blank,
+        np.clip(alone, 0, 255),
+        feather(crop, whole(crop), 120, 108, scale),
+        crop,
+        scale,
+    )
     assert np.abs(canvas.astype(int) - expected).max() <= 1
     shifted = Crop(crop.x + 1, crop.y, crop.size)
-    paste(canvas, blank, np.clip(alone, 0, 255), feather(shifted, 120, 108, scale), shifted, scale)
+    paste(
+        canvas,
+        blank,
+        np.clip(alone, 0, 255),
+        feather(shifted, whole(shifted), 120, 108, scale),
+        shifted,
+        scale,
+    )
     assert np.abs(canvas.astype(int) - expected).max() > 20
 
 
+def whole(crop: Crop) -> tuple[float, float, float]:
+    return crop.x, crop.y, crop.size
+
+
+def test_what_is_shown_of_a_face_grows_with_its_box_and_not_with_its_bucket():
+    shown, sizes, last = [], [], 0
+    for step in range(120):
+        side = 55 + step / 4
+        face = Face(1, 200 - side / 2, 150 - side / 2, side, side, 1.0)
+        crop = choose_crop(face, 480, 640, last)
+        last = crop.size
+        sizes.append(crop.size)
+        mask = np.zeros((480, 640), np.float32)
+        rows, columns = np.s_[crop.y : crop.y + crop.size], np.s_[crop.x : crop.x + crop.size]
+        mask[rows, columns] = feather(crop, reach(face), 480, 640, 1)[..., 0]
+        shown.append(mask)
+    assert len(set(sizes)) == 3
+    changes = [np.abs(b - a).sum() / a.sum() for a, b in pairwise(shown)]
+    assert max(changes) < 3 * np.median(changes)
+    assert shown[0][150, 200] == shown[-1][150, 200] == 1
+
+
 def test_the_mask_fades_at_cut_edges_only():
-    inside = feather(Crop(10, 10, 64), 480, 640, 2)[..., 0]
+    inside = feather(Crop(10, 10, 64), whole(Crop(10, 10, 64)), 480, 640, 2)[..., 0]
     assert inside.shape == (128, 128)
     assert inside[0].max() == 0
     assert inside[:, 0].max() == 0
     assert inside[64, 64] == 1
-    corner = feather(Crop(0, 0, 64), 480, 640, 2)[..., 0]
+    corner = feather(Crop(0, 0, 64), whole(Crop(0, 0, 64)), 480, 640, 2)[..., 0]
     assert corner[0, 0] == 1
     assert corner[-1].max() == 0
 
@@ -100,7 +138,7 @@ def test_overlapping_faces_are_not_enhanced_twice():
     canvas = base.copy()
     add = np.full((64, 64, 3), 20, np.float32)
     for crop in crops:
-        paste(canvas, base, add, feather(crop, 64, 74, 1), crop, 1)
+        paste(canvas, base, add, feather(crop, whole(crop), 64, 74, 1), crop, 1)
     assert canvas.max() == 120
     assert canvas[32, 32, 0] == 120
 

@@ -283,3 +283,15 @@ def test_native_chatter_becomes_debug_lines_and_errors_stay(capfd, caplog):
     )
     assert [r.levelname for r in caplog.records] == ["DEBUG"] * 3
     assert "chatter" in caplog.text
+
+
+def test_what_mediapipe_draws_with_is_loaded_only_where_it_is_used():
+    code = """
+import importlib, sys
+from cagface_core.blazeface import BlazeFaceDetector
+BlazeFaceDetector().close()
+assert "matplotlib.pyplot" not in sys.modules
+drawing = importlib.import_module("mediapipe.tasks.python.vision.drawing_utils")
+assert drawing.plt.figure is importlib.import_module("matplotlib.pyplot").figure
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

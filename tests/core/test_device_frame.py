@@ -48,7 +48,7 @@ def compare(ours: Image, expected: Image) -> None:
 def test_the_device_composes_what_opencv_does(frames: list[Frame], scale: int, weights: str):
     with closing(make(scale, weights)) as enhancer:
         expected = run(enhancer, frames)
-        enhancer.device_frame = enhancer.on_device()
+        enhancer.on_device = True
         ours = run(enhancer, frames)
     for mine, theirs in zip(ours, expected, strict=True):
         assert mine.outcomes == theirs.outcomes == (Outcome.ENHANCED,)
@@ -78,16 +78,29 @@ def test_overlapping_and_overhanging_faces(
     from cagface_core.paste import feather, paste, upscale_frame
 
     rgb = frames[0].rgb
-    engine, device_frame = enhancer.engine, enhancer.on_device()
+    engine, device_frame = enhancer.engine, enhancer.device_frame(enhancer.tuning)
     pictures = [cut(rgb, crop) for crop in crops]
     maps = engine.parse(pictures)
     expected = upscale_frame(rgb, 2)
     base = expected.copy()
     for crop, picture, found in zip(crops, pictures, maps, strict=True):
-        residual = engine.residual([picture], [found], 2, enhancer.max_crop_px)[0]
-        paste(expected, base, residual, feather(crop, *rgb.shape[:2], 2), crop, 2)
+        residual = engine.residual([picture], [found], 2, enhancer.tuning.max_crop_px)[0]
+        paste(
+            expected,
+            base,
+            residual,
+            feather(crop, (crop.x, crop.y, crop.size), *rgb.shape[:2], 2),
+            crop,
+            2,
+        )
     canvas, passed = device_frame.finish(
-        device_frame.begin(rgb), range(len(crops)), crops, maps, DeviceSteadier()
+        device_frame.begin(rgb),
+        range(len(crops)),
+        crops,
+        [(crop.x, crop.y, crop.size) for crop in crops],
+        maps,
+        [1.0] * len(crops),
+        DeviceSteadier(),
     )
     assert passed.all()
     compare(convert(canvas).numpy(), expected)
@@ -96,7 +109,7 @@ def test_overlapping_and_overhanging_faces(
 def test_a_guarded_face_is_plain_and_forgotten(
     enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(enhancer, "device_frame", enhancer.on_device())
+    monkeypatch.setattr(enhancer, "on_device", True)
     added = enhancer.engine.added
 
     def wild(*arguments: object) -> torch.Tensor:
@@ -118,7 +131,7 @@ def test_a_device_that_fails_leaves_the_frame_to_the_processor(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     expected = enhancer.enhance(frames[0], enhancer.new_state())
-    monkeypatch.setattr(enhancer, "device_frame", enhancer.on_device())
+    monkeypatch.setattr(enhancer, "on_device", True)
     monkeypatch.setattr(DeviceFrame, "finish", full)
     result = enhancer.enhance(frames[0], enhancer.new_state())
     assert result.outcomes == (Outcome.ENHANCED,)
@@ -152,7 +165,7 @@ def test_a_frame_does_not_wait_for_a_parse_it_can_do_without(
         asked.append(1)
         return Parsing(parse([picture])[0], event)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(enhancer, "device_frame", enhancer.on_device())
+    monkeypatch.setattr(enhancer, "on_device", True)
     monkeypatch.setattr(enhancer.engine, "parse", parse_now)
     monkeypatch.setattr(enhancer.engine, "parse_aside", parse_aside)
     state = enhancer.new_state()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -13,6 +14,7 @@ import torch
 from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome
 from cagface_core.config import Mode
 from cagface_core.consistency import resize
+from cagface_core.detect import open_detector
 from cagface_core.enhancer import batches
 from cagface_core.errors import ConfigError, DeviceError
 from cagface_core.paste import upscale_frame
@@ -77,9 +79,8 @@ def test_plain_upsampling_in_place_of_the_network_gives_the_plain_frame(
 
     monkeypatch.setattr(enhancer.engine, "runner", plain)
     monkeypatch.setattr("cagface_core.engine.hold", as_it_is)
-    monkeypatch.setattr(enhancer, "config", replace(enhancer.config, scale=scale))
-    monkeypatch.setattr(enhancer, "max_crop_px", 0)
-    result = enhancer.enhance(frames[0], enhancer.new_state())
+    tuning = replace(enhancer.tuning, scale=scale, max_crop_px=0)
+    result = enhancer.enhance(frames[0], enhancer.new_state(), tuning)
     assert result.outcomes == (Outcome.ENHANCED,)
     difference = np.abs(result.rgb.astype(int) - upscale_frame(frames[0].rgb, scale))
     assert difference.mean() <= mean
@@ -178,3 +179,89 @@ def test_wrong_settings_are_one_clear_line():
 def test_the_preset_is_chosen_by_mode(mode: Mode, preset: str | None, size: str):
     with closing(FaceEnhancer(EnhancerConfig(preset=preset, mode=mode, device="cpu"))) as made:
         assert size in made.description
+
+
+def plain(frame: Frame, scale: int) -> np.ndarray:
+    return upscale_frame(frame.rgb, scale)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize(
+    "change", [{"strength": 0.0}, {"strength_of": {1: 0.0}}, {"only": frozenset({7})},
+               {"max_faces": 0}],
+)  # fmt: skip
+def test_a_face_not_asked_for_is_left_as_it_is_but_told_of(frames, change, on_device, monkeypatch):
+    with closing(FaceEnhancer(EnhancerConfig(device="cpu-float32"))) as enhancer:
+        monkeypatch.setattr(enhancer, "on_device", on_device)
+        state = enhancer.new_state()
+        tuning = replace(enhancer.tuning, **change)
+        for frame in frames[:2]:
+            result = enhancer.enhance(frame, state, tuning)
+            assert [face.id for face in result.faces] == [1]
+            assert result.outcomes == (Outcome.LEFT,)
+            assert np.abs(result.rgb.astype(int) - plain(frame, 2)).max() <= 2 * on_device
+
+
+def test_strength_is_a_face_s_own_and_comes_gradually(enhancer: FaceEnhancer, frames: list[Frame]):
+    state = enhancer.new_state()
+    changes = []
+    for index, frame in enumerate(frames * 3):
+        half = replace(enhancer.tuning, strength_of={1: 0.5} if index else {})
+        later = Frame(frame.rgb, round(index * 40_000))
+        result = enhancer.enhance(later, state, half)
+        changes.append(float(np.abs(result.rgb.astype(int) - plain(frame, 2)).mean()))
+    assert changes[1] > 0.8 * changes[0]  # 40 ms of 250
+    assert 0.35 * changes[0] < changes[-1] < 0.65 * changes[0]
+
+
+def test_scale_and_preset_change_between_two_frames(enhancer: FaceEnhancer, frames: list[Frame]):
+    state = enhancer.new_state()
+    shapes = []
+    for frame, scale, preset in zip(frames, (2, 4, 1, 2), ("pico", "nano", "pico", "pico"),
+                                    strict=False):  # fmt: skip
+        tuning = replace(enhancer.tuning, scale=scale, preset=preset)
+        result = enhancer.enhance(frame, state, tuning)
+        assert result.outcomes == (Outcome.ENHANCED,)
+        shapes.append(result.rgb.shape[0] // frame.rgb.shape[0])
+    assert shapes == [2, 4, 1, 2]
+    assert enhancer.presets == ("pico", "nano", "small")
+
+
+class Dropping:
+    """A real detector that is blind for a while."""
+
+    def __init__(self, detector):
+        self.detector, self.blind = detector, False
+
+    def detect(self, rgb, known=(), *, search=True):
+        return [] if self.blind else self.detector.detect(rgb, known, search=search)
+
+    def close(self):
+        self.detector.close()
+
+
+def test_nothing_is_seen_of_a_detection_that_drops_for_half_a_second(demo_clip: Path):
+    with av.open(str(demo_clip)) as container:
+        decoded = [f for f, _ in zip(container.decode(video=0), range(45), strict=False)]
+    shot = [Frame(f.to_ndarray(format="rgb24"), f.pts, f.time_base) for f in decoded]
+
+    def run(blind_frames: range) -> tuple[list[np.ndarray], list[int]]:
+        detector = Dropping(open_detector("live"))
+        with closing(FaceEnhancer(EnhancerConfig(device="cpu-float32"), detector)) as enhancer:
+            state, pictures, faces = enhancer.new_state(), [], []
+            for index, frame in enumerate(shot):
+                detector.blind = index in blind_frames
+                result = enhancer.enhance(frame, state)
+                pictures.append(result.rgb.astype(np.int16))
+                faces.append(len(result.faces))
+        return pictures, faces
+
+    seen, _ = run(range(0))
+    dropped, faces = run(range(25, 37))  # 25 Hz: 0.48 s
+    assert faces == [1] * len(shot)
+    jumps = []
+    for pictures in (seen, dropped):
+        added = [p - plain(f, 2) for p, f in zip(pictures, shot, strict=True)]
+        jumps.append([float(np.abs(b - a).mean()) for a, b in pairwise(added)])
+    assert dropped[24].tolist() == seen[24].tolist()
+    assert max(jumps[1][24:]) < 1.2 * max(jumps[0])

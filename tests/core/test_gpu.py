@@ -98,15 +98,17 @@ def test_the_whole_frame_is_what_the_processor_composes(
 
 
 def test_one_graph_serves_every_position(enhancer: FaceEnhancer, frames: list[Frame]):
-    device_frame = enhancer.on_device()
+    device_frame = enhancer.device_frame(enhancer.tuning)
     device_frame.capture(1)
     begun = device_frame.begin(frames[0].rgb)
     maps = enhancer.engine.parse([frames[0].rgb[:96, 60:156]])
     free = torch.cuda.memory_reserved()
     seen = set[float]()
     for x in range(0, 200, 25):
-        crops = [Crop(x, 0, 96)]
-        canvas, passed = device_frame.finish(begun, [1], crops, maps, DeviceSteadier())
+        crops, reaches = [Crop(x, 0, 96)], [(x, 0, 96)]
+        canvas, passed = device_frame.finish(
+            begun, [1], crops, reaches, maps, [1.0], DeviceSteadier()
+        )
         assert passed.all()
         seen.add(float((canvas - begun.base).abs().mean()))
     assert len(seen) > 4

@@ -60,7 +60,7 @@ def test_memory_is_flat_over_ten_thousand_frames(tmp_path: Path, on_device: bool
         enhancer.detector.close()
         enhancer.detector = Wandering()  # pyright: ignore[reportAttributeAccessIssue]
         if on_device:
-            enhancer.device_frame = enhancer.on_device()
+            enhancer.on_device = True
         state = enhancer.new_state()
         enhanced, used_mib = 0, []
         for index in range(frames):

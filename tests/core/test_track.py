@@ -82,12 +82,33 @@ def test_smoothing_goes_by_time_not_by_frames():
 def test_a_dropped_detection_is_held_then_let_go():
     tracker = Tracker()
     follow(tracker, [100.0] * 26)  # 1 s
-    held = [tracker.update([], 1.0 + i * FRAME_S) for i in range(1, 13)]
+    held = [tracker.update([], 1.0 + i * FRAME_S) for i in range(1, 19)]
     assert all(len(faces) == 1 and faces[0].id == 1 for faces in held)
-    assert [faces[0].missed for faces in held] == list(range(1, 13))
+    assert [faces[0].missed for faces in held] == list(range(1, 19))
     assert abs(center(held[-1][0])[0] - 100) < 1e-6
-    assert tracker.update([], 1.0 + 13 * FRAME_S) == ()
-    assert [f.id for f in tracker.update([at(100)], 1.6)] == [2]
+    assert tracker.update([], 1.0 + 19 * FRAME_S) == ()
+    assert [f.id for f in tracker.update([at(300)], 1.8)] == [2]
+
+
+@pytest.mark.parametrize(("place", "after_s", "id"), [(104, 20, 1), (200, 20, 2), (104, 90, 2)])
+def test_a_face_found_again_where_it_was_is_the_same(place: float, after_s: float, id: int):
+    tracker = Tracker()
+    follow(tracker, [100.0] * 26)
+    assert tracker.update([], 5.0) == ()
+    assert [f.id for f in tracker.update([at(place)], 5.0 + after_s)] == [id]
+    # who comes beside it is somebody else
+    assert [f.id for f in tracker.update([at(place), at(400)], 5.1 + after_s)] == [
+        id,
+        3 if id == 2 else 2,
+    ]
+
+
+def test_after_a_cut_nobody_is_found_again():
+    tracker = Tracker()
+    follow(tracker, [100.0] * 26)
+    assert tracker.update([], 5.0) == ()
+    tracker.reset()
+    assert [f.id for f in tracker.update([at(100)], 6.0)] == [2]
 
 
 def test_it_comes_back_as_the_same_face_within_the_hold():

@@ -1,0 +1,62 @@
+"""What one stream remembers from frame to frame; made by the enhancer, emptied by ``reset``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cagface_core.attention_cache import AttentionCache
+from cagface_core.cuts import CutDetector
+from cagface_core.device_steady import DeviceSteadier
+from cagface_core.engine import Parsing
+from cagface_core.fade import Fader
+from cagface_core.looks import Looks
+from cagface_core.motion import Follower
+from cagface_core.steady import Steadier
+from cagface_core.track import Tracker
+from cagface_core.types import Crop, Face, Image
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A face whose components are being found: what was asked, and when."""
+
+    face: Face
+    crop: Crop
+    picture: Image
+    time_s: float
+    parsing: Parsing
+
+
+@dataclass(slots=True)
+class State:
+    """What one stream remembers: looks, tracks, heatmaps, faces as shown, crop sizes."""
+
+    looks: Looks
+    tracker: Tracker = field(default_factory=Tracker)
+    follower: Follower = field(default_factory=Follower)
+    attention: AttentionCache = field(default_factory=AttentionCache)
+    steadier: Steadier = field(default_factory=Steadier)
+    device_steadier: DeviceSteadier = field(default_factory=DeviceSteadier)
+    fader: Fader = field(default_factory=Fader)
+    parsing: dict[int, Asked] = field(default_factory=dict[int, "Asked"])
+    cuts: CutDetector = field(default_factory=CutDetector)
+    faces: tuple[Face, ...] = ()
+    crop_sizes: dict[int, int] = field(default_factory=dict[int, int])
+
+    def reset(self) -> None:
+        """Forget everything: the next frame is the first of a stream."""
+        self.cuts.reset()
+        self.forget_faces()
+
+    def forget_faces(self) -> None:
+        """Forget the faces, as after a cut or a change of size; identities go on counting."""
+        self.looks.reset()
+        self.tracker.reset()
+        self.follower.clear()
+        self.attention.clear()
+        self.steadier.clear()
+        self.fader.clear()
+        self.device_steadier.clear()
+        self.parsing.clear()
+        self.faces = ()
+        self.crop_sizes.clear()
