@@ -20,6 +20,19 @@ _log = logging.getLogger(__name__)
 _FIRST_FRAME_TRIES = 10
 """Some cameras give a few empty reads while they wake up."""
 
+_EMPTY_READS = 5
+_EMPTY_S = 0.5
+"""A damaged picture is an empty read too. So many, or any after so long, are the end."""
+
+_STAMP_AGE_S = 1.0
+"""A time stamp older than this, or in the future, is of another clock."""
+
+_SKIPPED = 5
+"""The first pictures come out of the driver's buffers, all at once."""
+
+_RATE_S = 1.0
+_RATE_TOLERANCE = 0.1
+
 _BACKENDS = {
     "linux": (("V4L2", cv2.CAP_V4L2),),
     # DirectShow opens in a fraction of the time Media Foundation takes with MJPG cameras.
@@ -39,6 +52,9 @@ _FIXES = {
 
 class CameraSource:
     """A camera, asked for MJPG, in RGB, with times in microseconds of the monotonic clock.
+
+    `Frame.captured_s` is the driver's own time stamp of the picture on Linux, where it gives one
+    (the start of its readout, or the end of its transfer); elsewhere when it was read, decoded.
 
     Args:
         device: a number ("0") or a device file ("/dev/video0").
@@ -66,23 +82,76 @@ class CameraSource:
         )
 
     def frames(self) -> Iterator[Frame]:
-        """Frames until the camera is unplugged, which raises `DeviceError`."""
+        """Frames until the camera is unplugged, which raises `DeviceError`; sizes may change."""
         last_pts = -1
+        empty = 0
+        good_s = time.perf_counter()
+        rate = _TrueRate(self.info)
         while True:
-            ok, bgr = self._capture.read()
-            pts = max(time.monotonic_ns() // 1000, last_pts + 1)
+            ok, bgr = self._read()
+            read_s = time.perf_counter()
             if not ok:
-                raise DeviceError(
-                    f"camera {self._device} gives no more pictures; is it plugged in?"
-                )
-            if bgr.shape[:2] != (self.info.height, self.info.width):
-                raise DeviceError(f"camera {self._device} changed its picture size; start again")
+                empty += 1
+                if empty >= _EMPTY_READS or read_s - good_s > _EMPTY_S:
+                    raise DeviceError(
+                        f"camera {self._device} gives no more pictures; is it plugged in?"
+                    )
+                continue
+            empty, good_s = 0, read_s
+            age_s = self._age_s()
+            pts = max(time.monotonic_ns() // 1000 - round(1e6 * age_s), last_pts + 1)
             last_pts = pts
-            yield Frame(_rgb(bgr), pts, self.info.time_base)
+            rate.add(read_s - age_s)
+            yield Frame(_rgb(bgr), pts, self.info.time_base, read_s - age_s)
+
+    def _read(self) -> tuple[bool, cv2.typing.MatLike]:
+        try:
+            return self._capture.read()
+        except cv2.error as error:
+            raise DeviceError(f"camera {self._device} cannot be read ({error.err})") from error
+
+    def _age_s(self) -> float:
+        """How long ago the driver stamped the newest picture; 0 where it gives no stamp."""
+        if not sys.platform.startswith("linux"):
+            return 0.0
+        age_s = time.monotonic() - self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return age_s if 0.0 <= age_s <= _STAMP_AGE_S else 0.0
 
     def close(self) -> None:
         """Release the camera."""
         self._capture.release()
+
+
+class _TrueRate:
+    """Compares the rate at which pictures come with the rate that the camera claims."""
+
+    def __init__(self, info: SourceInfo) -> None:
+        self._info = info
+        self._count = 0
+        self._first_s = 0.0
+        self._told = info.rate is None
+
+    def add(self, at_s: float) -> None:
+        """Take the next picture's time; after the first second or so it is logged if need be."""
+        self._count += 1
+        if self._count <= _SKIPPED:
+            self._first_s = at_s
+            return
+        passed_s = at_s - self._first_s
+        if self._told or self._info.rate is None or passed_s < _RATE_S:
+            return
+        self._told = True
+        true_hz, claimed_hz = (self._count - _SKIPPED) / passed_s, float(self._info.rate)
+        if abs(true_hz - claimed_hz) > _RATE_TOLERANCE * claimed_hz:
+            _log.warning(
+                "%s gives %.1f pictures a second, not the %.1f it claims%s",
+                self._info.name,
+                true_hz,
+                claimed_hz,
+                "; many do so in poor light: try more of it, or a smaller --size"
+                if true_hz < claimed_hz
+                else "",
+            )
 
 
 def _open(device: str, request: CameraRequest) -> tuple[cv2.VideoCapture, Image]:

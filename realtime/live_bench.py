@@ -53,4 +53,4 @@ def run_frames_live(
         CagfaceError: the network cannot be loaded.
     """
     source = LoopedFrames(frames, rate_hz, max(1, round(rate_hz * seconds)))
-    return run_live(LiveJob(source, scale, virtual_camera=False), make_enhancer)
+    return run_live(LiveJob(source, scale, virtual_camera=False, governor=False), make_enhancer)

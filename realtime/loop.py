@@ -23,6 +23,7 @@ from typing import Protocol, TypeVar
 
 from cagface_core import Enhanced, Frame, Image
 from realtime.mailbox import Cancelled, Finished, FrameQueue, LatestFrame, Mailbox
+from realtime.pacer import Pacer
 from realtime.plain import upscale
 from realtime.sink import EndOfDelivery, Sink
 from realtime.source import Source
@@ -72,7 +73,7 @@ class LoopOptions:
     """How frames flow: ``scale`` is the enhancer's, used for passthrough.
 
     ``newest_only`` drops frames that come faster than they are enhanced; ``pace`` holds a source
-    that is not live to its own timestamps.
+    that is not live to its own timestamps: its frames count as captured when they are due.
     """
 
     scale: int
@@ -82,16 +83,9 @@ class LoopOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Captured:
-    frame: Frame
-    at_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Ready:
     frame: Frame
     enhanced: Enhanced
-    captured_at_s: float
 
 
 def enhanced_only(_frame: Frame, enhanced: Enhanced) -> Image:
@@ -127,11 +121,11 @@ def run_loop(
     Raises:
         Whatever the source or the sink raises; with `OnError.STOP` also what the enhancer raises.
     """
-    captured: Mailbox[_Captured] = LatestFrame() if options.newest_only else FrameQueue(_FILE_QUEUE)
+    captured: Mailbox[Frame] = LatestFrame() if options.newest_only else FrameQueue(_FILE_QUEUE)
     ready: Mailbox[_Ready] = FrameQueue(_OUTPUT_QUEUE)
 
     def capture() -> None:
-        pacer = _Pacer()
+        pacer = Pacer()
         frames = source.frames()
         while True:
             started_s = time.perf_counter()
@@ -140,29 +134,35 @@ def run_loop(
                 return
             stats.time("capture", _ms_since(started_s))
             if options.pace:
-                pacer.wait(frame, captured)
-            captured.put(_Captured(frame, time.perf_counter()))
+                due_s = pacer.due_s(frame.time_s)
+                if captured.wait_cancelled(max(0.0, due_s - time.perf_counter())):
+                    raise Cancelled
+                frame = replace(frame, captured_s=due_s)
+            if frame.captured_s is not None:
+                stats.captured(frame.captured_s)
+            captured.put(frame)
 
     def enhance() -> None:
         stage = _EnhanceStage(enhancer, options, stats)
         while True:
-            item = captured.get()
-            ready.put(_Ready(item.frame, stage.run(item.frame), item.at_s))
+            frame = captured.get()
+            ready.put(_Ready(frame, stage.run(frame)))
 
     def deliver(item: _Ready) -> None:
         started_s = time.perf_counter()
         rgb = compose(item.frame, item.enhanced)
         sink.write(replace(item.frame, rgb=rgb))
         stats.time("deliver", _ms_since(started_s))
-        if options.newest_only:  # in a queue of a file it would only measure the queue
-            stats.time("latency", _ms_since(item.captured_at_s))
+        if item.frame.captured_s is not None:
+            stats.time("latency", _ms_since(item.frame.captured_s))
+        stats.lost(captured.dropped)
         stats.delivered()
         if on_delivered is not None:
             on_delivered(stats)
 
     with ExitStack() as threads:
         stats.start()
-        threads.callback(lambda: stats.count("dropped", captured.dropped))
+        threads.callback(lambda: stats.lost(captured.dropped))
         # Left in reverse order: cancel both boxes, which wakes both threads, then join them.
         threads.enter_context(_thread("capture", capture, outbox=captured))
         threads.enter_context(_thread("enhance", enhance, inbox=captured, outbox=ready))
@@ -215,21 +215,6 @@ class _EnhanceStage:
         return Enhanced(upscale(frame.rgb, self._options.scale))
 
 
-class _Pacer:
-    """Holds a file to its timestamps: frame n leaves no earlier than its time after frame 0."""
-
-    def __init__(self) -> None:
-        self._origin_s: float | None = None
-
-    def wait(self, frame: Frame, box: Mailbox[_Captured]) -> None:
-        now_s = time.perf_counter()
-        if self._origin_s is None:
-            self._origin_s = now_s - frame.time_s
-        due_s = self._origin_s + frame.time_s
-        if due_s > now_s and box.wait_cancelled(due_s - now_s):
-            raise Cancelled
-
-
 def _ms_since(started_s: float) -> float:
     return 1000 * (time.perf_counter() - started_s)
 
@@ -239,8 +224,8 @@ def _thread(
     name: str,
     work: Callable[[], None],
     *,
-    inbox: Mailbox[_Captured] | None = None,
-    outbox: Mailbox[_Captured] | Mailbox[_Ready],
+    inbox: Mailbox[Frame] | None = None,
+    outbox: Mailbox[Frame] | Mailbox[_Ready],
 ) -> Generator[None]:
     """Run ``work`` in a thread that always says how it ended; join it on the way out."""
 

@@ -125,11 +125,12 @@ class FrameQueue(Generic[T]):
 
 
 class LatestFrame(FrameQueue[T]):
-    """One slot, the newest wins, for live: ``put`` never waits, what it replaces is counted."""
+    """One slot or few, the newest win, for live: ``put`` never waits, what falls out is counted."""
 
-    def __init__(self) -> None:
-        super().__init__(capacity=1)
+    def __init__(self, capacity: int = 1) -> None:
+        super().__init__(capacity)
 
     def _make_room(self) -> None:
-        self._dropped += len(self._items)
-        self._items.clear()
+        while len(self._items) >= self._capacity:
+            self._items.popleft()
+            self._dropped += 1

@@ -1,4 +1,4 @@
-"""Plain bicubic enlargement: the passthrough of the loop and the "before" of a comparison."""
+"""Plain enlargement: the passthrough of the loop, the "before" of a comparison, other sizes."""
 
 from __future__ import annotations
 
@@ -27,3 +27,31 @@ def upscale(rgb: Image, scale: int) -> Image:
 def side_by_side(before: Image, after: Image) -> Image:
     """Two pictures of one size (H, W, 3) become one of (H, 2*W, 3), ``before`` on the left."""
     return np.concatenate([before, after], axis=1)
+
+
+def fit(rgb: Image, width: int, height: int) -> Image:
+    """Bring a picture of any size to one of ``width`` x ``height``, whole and in proportion.
+
+    Args:
+        rgb: (H, W, 3) uint8 RGB.
+        width: wanted, in pixels.
+        height: wanted, in pixels.
+
+    Returns:
+        (height, width, 3) uint8 RGB, black where the proportions differ; ``rgb`` itself if it
+        has this size already.
+    """
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    factor = min(width / rgb.shape[1], height / rgb.shape[0])
+    w, h = (max(1, min(most, round(factor * side))) for most, side in (
+        (width, rgb.shape[1]), (height, rgb.shape[0])
+    ))  # fmt: skip
+    kernel = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
+    fitted = np.asarray(cv2.resize(rgb, (w, h), interpolation=kernel), dtype=np.uint8)
+    if (h, w) == (height, width):
+        return fitted
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - h) // 2, (width - w) // 2
+    canvas[top : top + h, left : left + w] = fitted
+    return canvas

@@ -1,19 +1,37 @@
-"""Settings of the whole process, for frames at a steady pace: where its memory and threads go."""
+"""What concerns the whole process: its memory, its threads, what is loaded while, its age."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+
+class Closable(Protocol):
+    """What is released by ``close``."""
+
+    def close(self) -> None:
+        """Release it."""
+        ...
+
 
 ResultT = TypeVar("ResultT")
+ClosableT = TypeVar("ClosableT", bound=Closable)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_KEPT_BYTES = 32 << 20
 _KEPT_BYTES = 256 << 20
+
+_HEAD_START_S = 0.3
+"""Mistakes in what is to be opened are mostly found sooner, and then nothing was loaded in vain."""
+
+_IMPORTED_S = time.perf_counter()
 
 
 def keep_memory() -> bool:
@@ -64,3 +82,53 @@ def in_own_thread(work: Callable[[], ResultT]) -> ResultT:
     """
     with ThreadPoolExecutor(1, "setup") as executor:
         return executor.submit(work).result()
+
+
+class Loading(Generic[ClosableT]):
+    """Something that takes seconds to load, in a thread of its own beside other preparations.
+
+    ``load`` is called once other things have had a moment to fail, or when `result` is asked for.
+    """
+
+    def __init__(self, load: Callable[[], ClosableT], head_start_s: float = _HEAD_START_S) -> None:
+        self._load = load
+        self._head_start_s = head_start_s
+        self._wanted = threading.Event()
+        self._given_up = False
+        self._executor = ThreadPoolExecutor(1, "setup")
+        self._future = self._executor.submit(self._begin)
+
+    def _begin(self) -> ClosableT | None:
+        self._wanted.wait(self._head_start_s)
+        return None if self._given_up else self._load()
+
+    def result(self) -> ClosableT:
+        """Wait for it; the caller closes it. Raises what ``load`` raises."""
+        self._wanted.set()
+        loaded = self._future.result()
+        self._executor.shutdown()  # the thread's OpenMP pool goes with it, see `in_own_thread`
+        assert loaded is not None  # only `give_up` makes it so
+        return loaded
+
+    def give_up(self) -> None:
+        """It is not wanted any more; what is being loaded is closed as soon as it is there."""
+        self._given_up = True
+        self._wanted.set()
+        self._executor.shutdown(wait=False)
+        self._future.add_done_callback(_close)
+
+
+def _close(future: Future[ClosableT | None]) -> None:
+    if future.exception() is None and (loaded := future.result()) is not None:
+        loaded.close()
+
+
+def age_s() -> float:
+    """How long this program has been running; not on Linux, since this module was imported."""
+    try:
+        # After the name in brackets, which may hold anything: the 22nd value, in ticks since boot.
+        values = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        begun_s = int(values[19]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - begun_s)
+    except (OSError, AttributeError):
+        return time.perf_counter() - _IMPORTED_S

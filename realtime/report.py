@@ -58,14 +58,25 @@ def progress_bar(console: Console, total: int | None) -> Generator[Progress]:
 
 def live_line(stats: Stats) -> str:
     """How a live run does at this moment, in one line."""
-    summary = stats.summary()
-    latency = summary.stages.get("latency")
+    summary, latency = stats.summary(), stats.recent().get("latency")
     parts = [f"{stats.current_fps:.1f} fps"]
     if latency is not None:
         parts.append(f"latency {latency.p50_ms:.0f} ms (p95 {latency.p95_ms:.0f})")
     parts.append(f"{summary.faces_per_frame:.1f} faces")
     parts.append(f"{summary.passthrough} passed through")
     return "  ".join(parts)
+
+
+def latency_line(summary: Summary) -> str:
+    """How late a live run's pictures are, and what to do for the sound; empty where unknown."""
+    latency = summary.stages.get("latency")
+    if latency is None:
+        return ""
+    return (
+        f"latency from captured to delivered: p50 {latency.p50_ms:.0f} ms, "
+        f"p95 {latency.p95_ms:.0f} ms, p99 {latency.p99_ms:.0f} ms; to keep lips in sync delay the "
+        f"audio by {latency.p50_ms:.0f} ms (OBS: Advanced Audio Properties, Sync Offset)"
+    )
 
 
 def stats_table(summary: Summary) -> Table:
@@ -79,6 +90,8 @@ def stats_table(summary: Summary) -> Table:
                                   (stage.mean_ms, stage.p50_ms, stage.p95_ms)),
         )  # fmt: skip
     table.add_section()
+    if summary.first_frame_s is not None:
+        table.add_row("command to first frame, s", f"{summary.first_frame_s:.2f}")
     table.add_row("faces", str(summary.faces))
     table.add_row("frames without a face", str(summary.frames_without_face))
     table.add_row("dropped", str(summary.dropped))

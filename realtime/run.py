@@ -6,31 +6,51 @@ loaded, so that a mistake costs a second and not a minute.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cagface_core import CagfaceError, Enhanced, Frame, Image, OutputError
-from realtime.loop import Enhancer, LoopOptions, Resettable, enhanced_only, run_loop
-from realtime.plain import side_by_side, upscale
-from realtime.process import in_own_thread, keep_memory, leave_a_core
+from realtime.controls import Controls, Settings
+from realtime.governed import Governable, Governed
+from realtime.governor import Governor
+from realtime.handles import Live
+from realtime.loop import LoopOptions, Resettable, enhanced_only, run_loop
+from realtime.monitor import Monitor
+from realtime.plain import fit, side_by_side, upscale
+from realtime.process import Loading, in_own_thread, keep_memory, leave_a_core
+from realtime.recorder import Recorder
+from realtime.reopening import ReopeningSink
 from realtime.sink import FanOut, NullSink, Sink
-from realtime.source import CameraRequest, Source, SourceInfo, open_source
+from realtime.snapshot import default_folder
+from realtime.source import CameraRequest, Source, SourceInfo, open_source, shown_as
 from realtime.stats import Stats, Summary
 from realtime.video_in import VideoSource
 from realtime.video_out import EncodeOptions, VideoSink
 
+if TYPE_CHECKING:
+    from realtime.preview import PreviewSink
+
 StateT = TypeVar("StateT", bound=Resettable)
 
+_PATIENCE_S = 30.0
+"""How long a lost virtual camera that is the only sink is waited for."""
 
-class RunEnhancer(Enhancer[StateT], Protocol[StateT]):
+
+class RunEnhancer(Governable[StateT], Protocol[StateT]):
     """An enhancer as a run uses it: `Enhancer`, and how it starts and ends."""
 
     @property
     def description(self) -> str:
         """The network, its weights, the device, for people."""
+        ...
+
+    @property
+    def presets(self) -> tuple[str, ...]:
+        """The presets that a tuning may name."""
         ...
 
     def warm_up(self, height: int, width: int) -> None:
@@ -55,10 +75,16 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """How a run tells of itself; both are called in the calling thread."""
+    """How a run tells of itself; all are called in the calling thread.
+
+    ``on_live`` comes once, after ``on_started`` and before the first frame.
+    """
 
     on_started: Callable[[Started], None] = lambda _started: None
     on_delivered: Callable[[Stats], None] = lambda _stats: None
+    on_live: Callable[[Live], None] = lambda _live: None
+    on_progress: Callable[[str], None] = lambda _doing: None
+    """What is done now until the start, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +104,13 @@ class VideoJob:
 class LiveJob:
     """Enhance a camera, file or stream live, into a virtual camera and/or a window.
 
-    ``source`` is what `open_source` takes, or open already. ``virtual_camera`` is False for none;
-    ``device`` names one. ``seconds`` ends the run by itself, None runs until the source ends or
-    Ctrl-C.
+    ``source`` is what `open_source` takes, or open already. ``governor`` is False to keep to the
+    preset and all else that was asked for, whatever it costs. ``virtual_camera`` is False for none;
+    ``device`` names one. ``output_size`` is (width, height) in pixels of what is delivered, None
+    the source's times ``scale``; ``output_rate`` what the virtual camera announces, in Hz, None the
+    source's. ``record`` is a file to record into from the start, ``stream`` a URL to send to,
+    ``snapshots`` the folder of what is kept by a key of the window. ``seconds`` ends the run by
+    itself, None runs until the source ends or Ctrl-C.
     """
 
     source: str | Source
@@ -91,7 +121,13 @@ class LiveJob:
     device: str | None = None
     preview: bool = False
     compare: bool = False
+    output_size: tuple[int, int] | None = None
+    output_rate: Fraction | None = None
+    record: Path | None = None
+    stream: str | None = None
+    snapshots: Path = field(default_factory=default_folder)
     seconds: float | None = None
+    governor: bool = True
 
 
 class _TimeIsUp(Exception):  # noqa: N818  a signal, no error
@@ -168,7 +204,8 @@ def run_live(
 
     Args:
         job: what to do.
-        make_enhancer: loads the network; called once camera and sinks are known to work.
+        make_enhancer: loads the network; called in another thread while a camera that takes its
+            time is opened, else once camera and sinks are known to work.
         watcher: told of the start and of each frame.
         stats: filled as the run goes; pass one to have it after Ctrl-C.
 
@@ -178,21 +215,45 @@ def run_live(
     """
     watcher = watcher or Watcher()
     stats = stats or Stats()
-    with ExitStack() as stack:
+
+    def load() -> RunEnhancer[StateT]:
+        keep_memory()
+        leave_a_core()
+        return make_enhancer()
+
+    with ExitStack() as stack, ExitStack() as undo:
+        loading = Loading(load)
+        undo.callback(loading.give_up)
         source = job.source
         if isinstance(source, str):
+            watcher.on_progress(f"opening {shown_as(source)}")
             source = open_source(source, loop=job.loop, camera=job.camera)
         stack.enter_context(closing(source))
         info = source.info
         width, height = info.width * job.scale, info.height * job.scale
         if job.compare:
             width *= 2
-        sink = stack.enter_context(closing(_open_live_sinks(job, width, height, info)))
-        keep_memory()
-        leave_a_core()
-        enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
+        width, height = job.output_size or (width, height)
+        recorder = stack.enter_context(closing(Recorder(width, height, info.rate)))
+        if job.record is not None:
+            recorder.start(job.record)
+        preview = stack.enter_context(closing(_open_preview(job))) if job.preview else None
+        sinks = [sink for sink in (preview, recorder) if sink is not None]
+        sink = stack.enter_context(closing(_open_live_sinks(job, width, height, info, sinks)))
+        watcher.on_progress("loading the network")
+        enhancer = stack.enter_context(closing(loading.result()))
+        undo.pop_all()
+        watcher.on_progress("warming up")
         in_own_thread(lambda: enhancer.warm_up(info.height, info.width))
+        controls = Controls(Settings(enhancer.tuning, governor=job.governor), enhancer.presets)
+        governor = Governor(info.rate, enhancer.presets)
+        governed = stack.enter_context(closing(Governed(enhancer, controls, governor)))
+        monitor = Monitor()
         watcher.on_started(Started(info, sink.description, enhancer.description, width, height))
+        live = Live(controls, governor, monitor, stats, recorder)
+        if preview is not None:
+            preview.attach(live)
+        watcher.on_live(live)
 
         def on_delivered(stats: Stats) -> None:
             watcher.on_delivered(stats)
@@ -202,33 +263,74 @@ def run_live(
         with suppress(_TimeIsUp):
             run_loop(
                 source,
-                enhancer,
+                governed,
                 sink,
                 LoopOptions(scale=job.scale, newest_only=True, pace=not info.live),
                 stats,
-                compose=_before_and_after(job.scale) if job.compare else enhanced_only,
+                compose=_live_picture(job, width, height, controls, monitor),
                 on_delivered=on_delivered,
             )
         sink.finish()
     return stats.summary()
 
 
-def _open_live_sinks(job: LiveJob, width: int, height: int, info: SourceInfo) -> Sink:
-    """Open what the job asks for; one that fails closes those before it."""
+def _open_preview(job: LiveJob) -> PreviewSink:
+    from realtime.preview import PreviewSink
+
+    return PreviewSink(job.snapshots)
+
+
+def _open_live_sinks(
+    job: LiveJob, width: int, height: int, info: SourceInfo, opened: Sequence[Sink]
+) -> Sink:
+    """Open what the job asks for and put it before those opened already.
+
+    One that fails closes those before it.
+    """
+    sinks: list[Sink] = []
     with ExitStack() as undo:
-        sinks: list[Sink] = []
+        if job.stream is not None:
+            from realtime.stream import StreamSink
+
+            stream = StreamSink(job.stream, width, height, info.rate)
+            sinks.append(undo.enter_context(closing(stream)))
         if job.virtual_camera:
             from realtime.virtualcam import VirtualCameraSink
 
-            sinks.append(
-                undo.enter_context(closing(VirtualCameraSink(width, height, info.rate, job.device)))
+            others = sinks or job.preview or job.record
+            camera = ReopeningSink(
+                lambda: VirtualCameraSink(width, height, job.output_rate or info.rate, job.device),
+                patience_s=None if others else _PATIENCE_S,
             )
-        if job.preview:
-            from realtime.preview import PreviewSink
-
-            sinks.append(undo.enter_context(closing(PreviewSink())))
+            sinks.insert(0, undo.enter_context(closing(camera)))
         undo.pop_all()
-    return FanOut(sinks or [NullSink()])
+    if not (sinks or job.preview or job.record):
+        sinks.append(NullSink())
+    return FanOut([*sinks, *opened])
+
+
+def _live_picture(
+    job: LiveJob, width: int, height: int, controls: Controls, monitor: Monitor
+) -> Callable[[Frame, Enhanced], Image]:
+    """What a live run delivers: always of one size, whatever came in; the same while frozen."""
+    frozen: Image | None = None
+
+    def compose(frame: Frame, enhanced: Enhanced) -> Image:
+        nonlocal frozen
+        if not controls.settings.freeze:
+            frozen = None
+        elif frozen is not None:
+            return frozen
+        rgb = enhanced.rgb
+        if job.compare:
+            before = fit(frame.rgb, rgb.shape[1], rgb.shape[0])
+            rgb = side_by_side(before, rgb)
+        rgb = fit(rgb, width, height)
+        monitor.show(frame, enhanced, rgb)
+        frozen = rgb if controls.settings.freeze else None
+        return rgb
+
+    return compose
 
 
 def _before_and_after(scale: int) -> Callable[[Frame, Enhanced], Image]:

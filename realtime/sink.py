@@ -67,7 +67,7 @@ class FanOut:
     @property
     def description(self) -> str:
         """What they are, for people."""
-        return ", ".join(sink.description for sink in self._sinks)
+        return ", ".join(sink.description for sink in self._sinks if sink.description)
 
     def write(self, frame: Frame) -> None:
         """Deliver one frame to all."""

@@ -27,10 +27,10 @@ class ColourTags:
 class SourceInfo:
     """What is known of a source before its first frame is taken.
 
-    ``width`` and ``height`` are those of every `Frame.rgb`, upright, in pixels. ``rate`` is the
-    nominal frame rate in Hz, ``frame_count`` an estimate, ``end_pts`` where the last frame ends
-    in units of ``time_base``; None where unknown. ``live`` sources keep their own pace; others
-    give frames as fast as they are asked.
+    ``width`` and ``height`` are those of `Frame.rgb`, upright, in pixels: of every frame, but of a
+    live source only at the start. ``rate`` is the nominal frame rate in Hz, ``frame_count`` an
+    estimate, ``end_pts`` where the last frame ends in units of ``time_base``; None where unknown.
+    ``live`` sources keep their own pace; others give frames as fast as they are asked.
     """
 
     name: str
@@ -54,9 +54,11 @@ class Source(Protocol):
         ...
 
     def frames(self) -> Iterator[Frame]:
-        """All frames, once, in order, ``pts`` strictly rising, every one of the same size.
+        """All frames, once, in order, ``pts`` strictly rising.
 
-        Runs in one thread. Raises `InputError` or `DeviceError` when the stream breaks off.
+        Every one is of the same size, but those of a live source may change theirs. Live ones
+        carry ``captured_s``. Runs in one thread. Raises `InputError` or `DeviceError` when the
+        stream breaks off.
         """
         ...
 
@@ -77,6 +79,9 @@ class CameraRequest:
 def open_source(spec: str, *, loop: bool = False, camera: CameraRequest | None = None) -> Source:
     """Open a camera, a file, a network stream or a made-up picture.
 
+    Cameras and network streams never end: one that is lost is opened again until it is back, see
+    `realtime.reconnect`.
+
     Args:
         spec: a camera's number ("0") or device ("/dev/video0"); a path; a URL ("rtsp://...");
             or "lavfi:" and a filter description ("lavfi:testsrc=size=640x480:rate=30").
@@ -89,15 +94,38 @@ def open_source(spec: str, *, loop: bool = False, camera: CameraRequest | None =
     """
     # Backends are imported only when used: a machine without OpenCV's video part still reads
     # files, and one without FFmpeg still has its camera.
-    if spec.isdecimal() or spec.startswith("/dev/video"):
+    if _is_camera(spec):
         from realtime.camera import CameraSource
+        from realtime.reconnect import Reconnecting
 
-        return CameraSource(spec, camera or CameraRequest())
+        request = camera or CameraRequest()
+        return Reconnecting(lambda: CameraSource(spec, request), shown_as(spec))
     from realtime.video_in import VideoSource
 
     if spec.startswith("lavfi:"):
         return VideoSource(spec.removeprefix("lavfi:"), demuxer="lavfi", loop=loop)
     if "://" in spec:
-        scheme = spec.split("://", 1)[0].lower()
-        return VideoSource(spec, url=True, live=scheme in _LIVE_SCHEMES, loop=loop)
+        if spec.split("://", 1)[0].lower() not in _LIVE_SCHEMES:
+            return VideoSource(spec, url=True, loop=loop)
+        from realtime.reconnect import Reconnecting
+
+        return Reconnecting(lambda: VideoSource(spec, url=True, live=True), shown_as(spec))
     return VideoSource(Path(spec), loop=loop)
+
+
+def shown_as(spec: str) -> str:
+    """How a source is named to people, from what `open_source` takes.
+
+    Of a URL without what must not be shown: name and password, and what follows a "?".
+    """
+    if _is_camera(spec):
+        return f"camera {spec}"
+    scheme, mark, rest = spec.partition("://")
+    if not mark or scheme.startswith("lavfi:"):
+        return spec
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
+
+
+def _is_camera(spec: str) -> bool:
+    return spec.isdecimal() or spec.startswith("/dev/video")

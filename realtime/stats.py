@@ -5,18 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from cagface_core import Enhanced
 
 _WINDOW = 4096
 """Percentiles look at this many newest values, so that a run of days stays small."""
 
+_RECENT = 150
+"""What `Stats.recent` looks at: five seconds at 30 Hz."""
+
+_RATE_WINDOW = 61
+"""Rates are those over 60 intervals."""
+
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
-    """Milliseconds of one stage: mean of all ``n``, percentiles of the newest."""
+    """Milliseconds of one stage: ``n`` values and their mean, percentiles of the newest."""
 
     n: int
     mean_ms: float
@@ -27,10 +34,17 @@ class StageTime:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run did: frames, rate, times per stage, events by name."""
+    """What a run did: frames, rate, times per stage, events by name.
+
+    ``first_frame_s`` is from the command (see `Stats`) to the first delivered frame, None before
+    it; ``latency_ms`` the median from captured to delivered, by which audio is to be delayed,
+    None where nothing was captured live.
+    """
 
     frames: int
     seconds: float
+    first_frame_s: float | None
+    latency_ms: float | None
     fps: float
     faces: int
     faces_per_frame: float
@@ -70,25 +84,45 @@ class _Times:
         self.newest.append(value_ms)
 
     def result(self) -> StageTime:
-        ordered = sorted(self.newest)
+        return _stage_time(self.n, self.total_ms, self.newest)
 
-        def percentile(share: float) -> float:
-            return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
+    def recent(self) -> StageTime:
+        values = list(islice(reversed(self.newest), _RECENT))
+        return _stage_time(len(values), sum(values), values)
 
-        p50, p95, p99 = (percentile(share) for share in (0.5, 0.95, 0.99))
-        return StageTime(self.n, self.total_ms / self.n, p50, p95, p99)
+
+def _stage_time(n: int, total_ms: float, newest_ms: Iterable[float]) -> StageTime:
+    ordered = sorted(newest_ms)
+
+    def percentile(share: float) -> float:
+        return ordered[round(share * (len(ordered) - 1))]
+
+    return StageTime(n, total_ms / n, *(percentile(share) for share in (0.5, 0.95, 0.99)))
+
+
+def _rate_hz(times_s: deque[float]) -> float:
+    if len(times_s) < 2 or times_s[-1] <= times_s[0]:
+        return 0.0
+    return (len(times_s) - 1) / (times_s[-1] - times_s[0])
 
 
 class Stats:
-    """Collects from all three threads of a run; every method may be called from any of them."""
+    """Collects from all threads of a run; every method may be called from any of them.
 
-    def __init__(self) -> None:
+    Args:
+        begun_s: when the command began, in seconds of `time.perf_counter`; None is now.
+    """
+
+    def __init__(self, begun_s: float | None = None) -> None:
+        self._begun_s = time.perf_counter() if begun_s is None else begun_s
+        self._first_frame_s: float | None = None
         self._lock = threading.Lock()
         self._stages: dict[str, _Times] = {}
         self._counts: Counter[str] = Counter()
         self._first_s: float | None = None
         self._last_s = 0.0
-        self._newest_deliveries_s: deque[float] = deque(maxlen=61)
+        self._newest_deliveries_s: deque[float] = deque(maxlen=_RATE_WINDOW)
+        self._newest_captures_s: deque[float] = deque(maxlen=_RATE_WINDOW)
 
     def start(self) -> None:
         """The clock of the run starts; called once, before the first frame is asked for."""
@@ -116,11 +150,23 @@ class Stats:
             for outcome in result.outcomes:
                 self._counts[f"faces_{outcome.value}"] += 1
 
+    def captured(self, at_s: float) -> None:
+        """One frame was captured, at ``at_s`` seconds of `time.perf_counter`."""
+        with self._lock:
+            self._newest_captures_s.append(at_s)
+
+    def lost(self, dropped: int) -> None:
+        """So many frames were dropped since the start."""
+        with self._lock:
+            self._counts["dropped"] = dropped
+
     def delivered(self) -> None:
         """One frame has left through the sink."""
         with self._lock:
             self._counts["frames"] += 1
             self._last_s = time.perf_counter()
+            if self._first_frame_s is None:
+                self._first_frame_s = self._last_s - self._begun_s
             self._newest_deliveries_s.append(self._last_s)
 
     @property
@@ -136,13 +182,48 @@ class Stats:
             return self._counts["frames"]
 
     @property
+    def dropped(self) -> int:
+        """Frames dropped so far because newer ones came."""
+        with self._lock:
+            return self._counts["dropped"]
+
+    @property
     def current_fps(self) -> float:
         """Frames per second over the newest 60 deliveries; 0 before the second one."""
         with self._lock:
-            times = self._newest_deliveries_s
-            if len(times) < 2 or times[-1] <= times[0]:
-                return 0.0
-            return (len(times) - 1) / (times[-1] - times[0])
+            return _rate_hz(self._newest_deliveries_s)
+
+    @property
+    def captured_fps(self) -> float:
+        """The rate that the source really has, over its newest 60 frames; 0 where unknown.
+
+        Frames that were dropped count, pictures that wait for a lost camera do not.
+        """
+        with self._lock:
+            return _rate_hz(self._newest_captures_s)
+
+    @property
+    def latency(self) -> StageTime | None:
+        """From captured to delivered; None before the first frame that was captured live.
+
+        It begins with the camera's own time stamp where its driver gives one, else when the
+        picture was read; it ends when the last sink has taken the frame. Not in it: exposure and
+        readout, without a driver's stamp the transfer over USB or network and its decoding, and
+        what the receiving program and its screen add.
+        """
+        with self._lock:
+            times = self._stages.get("latency")
+            return times.result() if times is not None else None
+
+    def counts(self) -> Counter[str]:
+        """How often each event happened so far: ``frames``, ``dropped``, ``attention_hits``..."""
+        with self._lock:
+            return Counter(self._counts)
+
+    def recent(self) -> dict[str, StageTime]:
+        """Each stage over its newest 150 values, cheap enough to ask for several times a second."""
+        with self._lock:
+            return {name: times.recent() for name, times in self._stages.items()}
 
     def summary(self) -> Summary:
         """Everything so far."""
@@ -150,12 +231,15 @@ class Stats:
             counts = Counter(self._counts)
             seconds = self._last_s - self._first_s if self._first_s is not None else 0.0
             stages = {name: times.result() for name, times in self._stages.items()}
+            first_frame_s = self._first_frame_s
         frames = counts.pop("frames", 0)
         faces = counts.pop("faces", 0)
         hits, misses = counts["attention_hits"], counts["attention_misses"]
         return Summary(
             frames=frames,
             seconds=seconds,
+            first_frame_s=first_frame_s,
+            latency_ms=stages["latency"].p50_ms if "latency" in stages else None,
             fps=frames / seconds if seconds > 0 else 0.0,
             faces=faces,
             faces_per_frame=faces / frames if frames else 0.0,

@@ -22,11 +22,13 @@ from av.video.stream import VideoStream
 
 from cagface_core import Frame, Image, InputError
 from realtime.colour import ColourConverter, tags_of
-from realtime.source import SourceInfo
+from realtime.source import SourceInfo, shown_as
 
 _log = logging.getLogger(__name__)
 
-_NETWORK_TIMEOUT_S = 10.0
+_NETWORK_TIMEOUT_S = (10.0, 5.0)
+"""To open, and between two packets."""
+
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 
@@ -175,6 +177,8 @@ class VideoSource:
                     pts = last_pts + 1
                     repaired += 1
                 last_pts = pts
+                if self._live:  # nothing is written to a file of a fixed size
+                    self._stored_size = (decoded.width, decoded.height)
                 rgb = self._converter.to_rgb(decoded, *self._stored_size)
                 yield Frame(self._orientation.apply(rgb), pts, self.info.time_base)
             if not self._loop or last_pts is None:
@@ -227,7 +231,7 @@ class VideoSource:
             except av.error.FFmpegError as error:
                 if self._live:
                     raise InputError(
-                        f"{self._location}: the stream broke off ({error.strerror})"
+                        f"{shown_as(self._location)}: the stream broke off ({error.strerror})"
                     ) from error
                 _log.warning("%s: cut off, read up to the cut", self._location)
                 return

@@ -1,0 +1,228 @@
+"""The time each frame took goes in; what the next may spend, so that the rate holds, comes out.
+
+A late frame helps nobody in a call, so quality gives way and latency does not. What is spared
+first is what is seen least: how often components are looked for, then the size of the network,
+the size at which it sees a face, how many faces, the size of the picture; last the enhancement.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from cagface_core import Enhanced, Outcome, Tuning
+
+_log = logging.getLogger(__name__)
+
+_DEFAULT_RATE_HZ = 30.0
+
+_FULL = 0.95
+"""Of the time between two frames: more than this on average, and frames are lost."""
+
+_ROOM = 0.65
+"""At most this much is spent where something costlier is tried."""
+
+_WINDOW = 15
+_ENOUGH = 6
+_ENOUGH_MS = 500.0
+"""Frames looked at, at most and at least; fewer where they are this slow. The slowest of them does
+not count: a hiccup of the system, or a look at the components, is no load."""
+
+_WORST = 4.0
+"""No frame counts as more than this many times the time there is, so that a hang is forgotten."""
+
+_WAIT_S = 3.0
+_LONGEST_WAIT_S = 60.0
+"""Before something costlier is tried again; doubled each time it was too much."""
+
+_PROVEN_S = 10.0
+"""A step up that holds this long was right."""
+
+_PATIENCE = 3.0
+_CROPS_PX = (256, 192, 128, 96, 64)
+_KEPT_DECISIONS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One step of the governor.
+
+    Attributes:
+        time_s: when, in seconds of ``time.time``.
+        level: after it; 0 spends all that is asked for.
+        what: is spared now, for people; empty at level 0.
+        reason: why.
+    """
+
+    time_s: float
+    level: int
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    what: str
+    tuning: Tuning | None
+
+
+class Governor:
+    """Holds the rate of a source. Used by the thread that enhances; any thread may read it."""
+
+    def __init__(
+        self, rate: Fraction | None, presets: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        """Start with all that is asked for.
+
+        Args:
+            rate: to be held, in Hz; None is 30.
+            presets: that may be used in place of a larger one, smallest first.
+            clock: seconds that never go back.
+        """
+        self.rate_hz = float(rate) if rate else _DEFAULT_RATE_HZ
+        self._presets = tuple(presets)
+        self._clock = clock
+        self._loads: deque[float] = deque(maxlen=_WINDOW)
+        self._spent_ms = 0.0
+        self._decisions: deque[Decision] = deque(maxlen=_KEPT_DECISIONS)
+        self._asked: Tuning | None = None
+        self._levels: list[_Level] = []
+        self._level = 0
+        self._faces = 0
+        self._wait_s = _WAIT_S
+        self._changed_s = clock()
+        self._raised_s: float | None = None
+
+    @property
+    def level(self) -> int:
+        """How far it has gone down its ladder; 0 spends all that is asked for."""
+        return self._level
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """The newest decisions, newest last."""
+        return tuple(self._decisions)
+
+    @property
+    def what(self) -> str:
+        """What is spared now, for people; empty if nothing is."""
+        return self._levels[self._level].what if self._levels else ""
+
+    def limit(self, asked: Tuning) -> Tuning | None:
+        """What the next frame may spend, at most what its user asks; None: pass it through."""
+        if asked != self._asked:
+            # The level stays: what was too much is hardly less now, and if it is, it rises.
+            self._asked = asked
+            self._levels = _ladder(asked, self._presets)
+            self._level = min(self._level, len(self._levels) - 1)
+        self._rise()
+        return self._levels[self._level].tuning
+
+    def took(self, enhance_ms: float, enhanced: Enhanced) -> None:
+        """A frame was enhanced in this time, in milliseconds."""
+        self._faces = sum(outcome is not Outcome.LEFT for outcome in enhanced.outcomes)
+        self._loads.append(min(enhance_ms * self.rate_hz / 1e3, _WORST))
+        self._spent_ms += enhance_ms
+        load = self._load
+        if load <= _FULL or not self._sure:
+            return
+        if self._raised_s is not None:
+            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+        self._go(self._below(int(load) or 1), f"a frame takes {self._spent(load)}")
+        self._raised_s = None
+
+    def _rise(self) -> None:
+        """Try what costs more, where there has been room for long enough."""
+        now_s = self._clock()
+        if self._raised_s is not None and now_s - self._raised_s >= _PROVEN_S:
+            self._raised_s, self._wait_s = None, _WAIT_S
+        if self._level == 0 or now_s - self._changed_s < self._wait_s:
+            return
+        if self._levels[self._level].tuning is None:
+            reason = f"after {self._wait_s:.0f} s without, to see whether it can be held again"
+        elif self._sure and self._load <= _ROOM:
+            reason = f"a frame takes only {self._spent(self._load)}"
+        else:
+            return
+        self._go(self._above(), reason)
+        self._raised_s = now_s
+
+    @property
+    def _sure(self) -> bool:
+        """Whether enough was seen at this level."""
+        return len(self._loads) >= _ENOUGH or (
+            len(self._loads) > 1 and self._spent_ms >= _ENOUGH_MS
+        )
+
+    @property
+    def _load(self) -> float:
+        """Time spent over time there is, on average; the slowest frame does not count."""
+        return (sum(self._loads) - max(self._loads)) / max(1, len(self._loads) - 1)
+
+    def _spent(self, load: float) -> str:
+        period_ms = 1e3 / self.rate_hz
+        return f"{load * period_ms:.0f} of {period_ms:.0f} ms"
+
+    def _below(self, steps: int) -> int:
+        """The level so many effective steps down."""
+        level = self._level
+        while steps and level < len(self._levels) - 1:
+            level += 1
+            steps -= self._matters(level)
+        return level
+
+    def _above(self) -> int:
+        """The level one effective step up."""
+        level = self._level
+        while level > 0:
+            matters = self._matters(level)
+            level -= 1
+            if matters:
+                break
+        return level
+
+    def _matters(self, level: int) -> bool:
+        """Whether a level spares anything against the one above, with the faces there are."""
+        lower, upper = self._levels[level].tuning, self._levels[level - 1].tuning
+        if lower is None or upper is None or lower.max_faces == upper.max_faces:
+            return True
+        return lower.max_faces < self._faces or upper.max_faces <= self._faces
+
+    def _go(self, level: int, reason: str) -> None:
+        if level == self._level:
+            return
+        self._level, self._changed_s = level, self._clock()
+        self._loads.clear()
+        self._spent_ms = 0.0
+        decision = Decision(time.time(), level, self._levels[level].what, reason)
+        self._decisions.append(decision)
+        _log.info("governor: %s: %s", reason, decision.what or "all that is asked for")
+
+
+def _ladder(asked: Tuning, presets: Sequence[str]) -> list[_Level]:
+    """Everything that can be spared, what is seen least first; each level keeps those before."""
+    levels = [_Level("", asked)]
+    tuning = replace(asked, patience=asked.patience * _PATIENCE)
+    levels.append(_Level("components are looked for less often", tuning))
+    at = presets.index(asked.preset) if asked.preset in presets else 0
+    for preset in reversed(presets[:at]):
+        tuning = replace(tuning, preset=preset)
+        levels.append(_Level(f"network {preset} instead of {asked.preset}", tuning))
+    for crop_px in _CROPS_PX:
+        if crop_px < tuning.max_crop_px or tuning.max_crop_px == 0:
+            tuning = replace(tuning, max_crop_px=crop_px)
+            levels.append(_Level(f"faces seen at {crop_px} px", tuning))
+    faces = tuning.max_faces
+    while faces > 1:
+        faces //= 2
+        tuning = replace(tuning, max_faces=faces)
+        levels.append(_Level(f"the {faces} largest faces" if faces > 1 else "one face", tuning))
+    while tuning.scale > 1:
+        tuning = replace(tuning, scale=tuning.scale // 2)
+        levels.append(_Level(f"composed at {tuning.scale}x", tuning))
+    return [*levels, _Level("no enhancement", None)]
