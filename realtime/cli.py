@@ -18,19 +18,26 @@ from typing import NoReturn
 from rich.console import Console
 
 from cagface_core import CagfaceError
-from realtime import commands
+from realtime import commands, live_command, setup_commands
 from realtime.environment import check_cv2
 from realtime.options import Context, MakeEnhancer, load_enhancer
+from realtime.settings import add_settings_arguments, parse_with_settings
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A subcommand of ``cagface``."""
+    """A subcommand of ``cagface``.
+
+    ``settings``: the settings file has a section of its name. ``needs_cv2``: it is refused where
+    OpenCV is not whole.
+    """
 
     name: str
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Context], int]
+    settings: bool = True
+    needs_cv2: bool = True
 
 
 COMMANDS = (
@@ -51,6 +58,7 @@ COMMANDS = (
         "train the component network or the super-resolution network",
         commands.add_train_arguments,
         commands.run_train_command,
+        settings=False,
     ),
     Command(
         "eval",
@@ -64,31 +72,107 @@ COMMANDS = (
         commands.add_bench_arguments,
         commands.run_bench_command,
     ),
+    Command(
+        "doctor",
+        "check this machine, and say how to mend what is wrong",
+        setup_commands.add_doctor_arguments,
+        setup_commands.run_doctor_command,
+        settings=False,
+        needs_cv2=False,
+    ),
+    Command(
+        "devices",
+        "list cameras with their modes, and virtual cameras",
+        setup_commands.add_devices_arguments,
+        setup_commands.run_devices_command,
+        settings=False,
+        needs_cv2=False,
+    ),
+    Command(
+        "config",
+        "show the settings, and where each comes from",
+        setup_commands.add_config_arguments,
+        setup_commands.run_config_command,
+        settings=False,
+        needs_cv2=False,
+    ),
+    Command(
+        "completion",
+        "print the completion script of a shell",
+        setup_commands.add_completion_arguments,
+        setup_commands.run_completion_command,
+        settings=False,
+        needs_cv2=False,
+    ),
 )
+
+LIVE = "live"
+"""The settings file's section of ``cagface-live``."""
+
+SECTIONS = (LIVE, *(command.name for command in COMMANDS if command.settings))
+"""Every section that the settings file may have."""
 
 
 def main(argv: Sequence[str] | None = None, *, make_enhancer: MakeEnhancer = load_enhancer) -> int:
     """``cagface``: the toolbox. Returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in argv if not word.startswith("-")), None)
-    parser = _parser("cagface", "Real-time face super-resolution: the toolbox.")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        subparser = subparsers.add_parser(
-            command.name, help=command.help, description=command.help.capitalize() + "."
-        )
-        if command.name == chosen:  # the options of some import heavy packages
-            command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
-    return _run(parser.parse_args(argv), make_enhancer)
+    parser, built = _toolbox([chosen] if chosen else [])
+
+    def parse() -> argparse.Namespace:
+        if chosen not in SECTIONS or chosen not in built:
+            return parser.parse_args(argv)
+        return parse_with_settings(parser, argv, chosen, SECTIONS, built[chosen])
+
+    return _run(parse, make_enhancer)
 
 
 def live(argv: Sequence[str] | None = None, *, make_enhancer: MakeEnhancer = load_enhancer) -> int:
     """``cagface-live``: camera in, virtual camera out. Returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = _live_parser()
+    return _run(
+        lambda: parse_with_settings(parser, argv, LIVE, SECTIONS),
+        make_enhancer,
+    )
+
+
+def whole_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The parsers of ``cagface`` and ``cagface-live`` with everything in them, which takes time."""
+    return _toolbox([command.name for command in COMMANDS])[0], _live_parser()
+
+
+def section_parser(section: str) -> argparse.ArgumentParser:
+    """The parser whose options a section of the settings file may set."""
+    return _live_parser() if section == LIVE else _toolbox([section])[1][section]
+
+
+def _toolbox(
+    names: Sequence[str],
+) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of ``cagface``, and of the commands named those with their options in."""
+    parser = _parser("cagface", "Real-time face super-resolution: the toolbox.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    built: dict[str, argparse.ArgumentParser] = {}
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(
+            command.name, help=command.help, description=command.help.capitalize() + "."
+        )
+        if command.name in names:  # the options of some import heavy packages
+            command.add_arguments(subparser)
+            if command.settings:
+                add_settings_arguments(subparser)
+            built[command.name] = subparser
+        subparser.set_defaults(run=command.run, needs_cv2=command.needs_cv2)
+    return parser, built
+
+
+def _live_parser() -> argparse.ArgumentParser:
     parser = _parser("cagface-live", "Enhance the faces of a webcam, live, as a virtual camera.")
-    commands.add_live_arguments(parser)
-    parser.set_defaults(run=commands.run_live_command)
-    return _run(parser.parse_args(argv), make_enhancer)
+    live_command.add_live_arguments(parser)
+    add_settings_arguments(parser)
+    parser.set_defaults(run=live_command.run_live_command, needs_cv2=True)
+    return parser
 
 
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -98,11 +182,13 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace, make_enhancer: MakeEnhancer) -> int:
+def _run(parse: Callable[[], argparse.Namespace], make_enhancer: MakeEnhancer) -> int:
     console = Console(stderr=True)
     try:
+        arguments = parse()
         with _logging_to(console, debug=arguments.debug), _ended_by_sigterm():
-            check_cv2()
+            if arguments.needs_cv2:
+                check_cv2()
             return arguments.run(arguments, Context(console, make_enhancer))
     except CagfaceError as error:
         line = " ".join(str(error).split())

@@ -6,7 +6,6 @@ Heavy packages are imported when a command runs, so that ``--help`` answers at o
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from realtime.run_images import ImageResult
     from realtime.stats import Stats, Summary
 
-_LIVE_LINE_S = 0.5
-
 
 def add_video_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``cagface video``."""
@@ -34,7 +31,7 @@ def add_video_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--encoder-preset", help="speed of the encoder (default: fast)")
     group.add_argument("--no-audio", action="store_true", help="leave the audio out")
     _add_common_output(group)
-    _add_stats(group)
+    add_stats_arguments(group)
 
 
 def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
@@ -57,7 +54,7 @@ def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
         task = bar.task_ids[0]
 
         def on_started(started: Started) -> None:
-            _print_start(context, started)
+            print_start(context, started)
             bar.update(task, total=started.source.frame_count)
             bar.start()
 
@@ -67,7 +64,7 @@ def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
         summary = run_video(
             job, lambda: context.make_enhancer(options), Watcher(on_started, on_delivered)
         )
-    _report(arguments, summary, f"{arguments.output}: ")
+    print_summary(arguments, summary, f"{arguments.output}: ")
     return 0
 
 
@@ -117,82 +114,6 @@ def run_image_command(arguments: argparse.Namespace, context: Context) -> int:
     if failed and len(results) > 1:
         context.console.print(f"{len(failed)} of {len(results)} pictures failed")
     return 2 if failed else 0
-
-
-def add_live_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``cagface-live``."""
-    parser.add_argument(
-        "--webcam",
-        nargs="?",
-        const="0",
-        default="0",
-        metavar="SOURCE",
-        help="camera number or device, a video file, a URL (rtsp://...), or lavfi:FILTER "
-        "(default: 0)",
-    )
-    parser.add_argument("--size", type=_size, metavar="WxH", help="size asked of the camera")
-    parser.add_argument("--fps", type=float, help="rate asked of the camera, in Hz")
-    parser.add_argument("--loop", action="store_true", help="start a file again when it ends")
-    parser.add_argument("--seconds", type=float, help="end after this time")
-    add_enhancer_arguments(parser, weights="webcam", scale=2, max_faces=8)
-    group = parser.add_argument_group("output")
-    group.add_argument("--preview", action="store_true", help="show a window; q or Esc ends")
-    group.add_argument("--virtual-camera", metavar="NAME", help="which virtual camera to use")
-    group.add_argument(
-        "--no-virtual-camera",
-        action="store_true",
-        help="use none; without --preview too, frames are only measured",
-    )
-    group.add_argument("--compare", action="store_true", help="before on the left, after right")
-    _add_stats(group)
-
-
-def run_live_command(arguments: argparse.Namespace, context: Context) -> int:
-    """``cagface-live``: Ctrl-C is its usual end and counts as success."""
-    from realtime.report import live_line
-    from realtime.run import LiveJob, Watcher, run_live
-    from realtime.source import CameraRequest
-    from realtime.stats import Stats
-
-    if arguments.virtual_camera and arguments.no_virtual_camera:
-        raise ConfigError("--virtual-camera and --no-virtual-camera contradict each other")
-    options = enhancer_config(arguments, "live")
-    width, height = arguments.size or (None, None)
-    job = LiveJob(
-        source=arguments.webcam,
-        scale=options.scale,
-        camera=CameraRequest(width, height, arguments.fps),
-        loop=arguments.loop,
-        virtual_camera=not arguments.no_virtual_camera,
-        device=arguments.virtual_camera,
-        preview=arguments.preview,
-        compare=arguments.compare,
-        seconds=arguments.seconds,
-    )
-    stats = Stats()
-    with context.console.status("starting; Ctrl-C ends") as status:
-        next_line_s = 0.0
-
-        def on_started(started: Started) -> None:
-            _print_start(context, started)
-
-        def on_delivered(stats: Stats) -> None:
-            nonlocal next_line_s
-            if time.monotonic() >= next_line_s:
-                next_line_s = time.monotonic() + _LIVE_LINE_S
-                status.update(live_line(stats))
-
-        try:
-            run_live(
-                job,
-                lambda: context.make_enhancer(options),
-                Watcher(on_started, on_delivered),
-                stats,
-            )
-        except KeyboardInterrupt:
-            context.console.print("stopped")
-    _report(arguments, stats.summary(), "")
-    return 0
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -259,12 +180,14 @@ def _add_common_output(group: argparse._ArgumentGroup) -> None:  # pyright: igno
     group.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
-def _add_stats(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[reportPrivateUsage]
+def add_stats_arguments(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[reportPrivateUsage]
+    """What every run can tell of itself at its end."""
     group.add_argument("--stats", action="store_true", help="print the time of every stage")
     group.add_argument("--stats-json", type=Path, metavar="FILE", help="write them as JSON")
 
 
-def _print_start(context: Context, started: Started) -> None:
+def print_start(context: Context, started: Started) -> None:
+    """Say where frames come from, who enhances them and where they go."""
     source = started.source
     rate = f" at {float(source.rate):.2f} fps" if source.rate else ""
     for line in (
@@ -275,21 +198,17 @@ def _print_start(context: Context, started: Started) -> None:
         context.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _report(arguments: argparse.Namespace, summary: Summary, prefix: str) -> None:
+def print_summary(arguments: argparse.Namespace, summary: Summary, prefix: str) -> None:
+    """Print a run's summary, and what `add_stats_arguments` was asked for."""
     from rich.console import Console
 
-    from realtime.report import stats_table, write_stats_json
+    from realtime.report import latency_line, stats_table, write_stats_json
 
     console = Console()
     console.print(prefix + summary.line(), markup=False, highlight=False, soft_wrap=True)
+    if latency := latency_line(summary):
+        console.print(latency, markup=False, highlight=False, soft_wrap=True)
     if arguments.stats:
         console.print(stats_table(summary))
     if arguments.stats_json:
         write_stats_json(arguments.stats_json, summary)
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 640x480")
-    return int(width), int(height)
