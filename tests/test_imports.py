@@ -19,7 +19,7 @@ CORE, RUNTIME = "cagface_core", "realtime"
 LONGEST_FILE = 400
 
 GROUND = {"types", "errors", "config"}
-COMPOSITION = {"enhancer"}
+COMPOSITION = {"state", "enhancer"}
 ENTRY_ROOMS = {"train", "evaluate", "bench"}
 """Everything else in cagface_core is a leaf stage: it imports the ground only, and these edges."""
 
@@ -70,11 +70,20 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("sparing", "tiles"): "a face that does not fit goes through in tiles",
 }
 
-COMMAND_LINE = re.compile(r"realtime\.(cli|commands)\b")
+COMMAND_LINE = re.compile(r"realtime\.(cli|commands|setup_commands)\b")
 """The only modules that start training, evaluation and the bench."""
 
-BACKEND_LIBRARIES = {"av", "pyvirtualcam"}
-BACKENDS = {"camera", "images", "preview", "video", "video_in", "video_out", "virtualcam"}
+BACKEND_LIBRARIES = {"av", "fastapi", "pydantic", "pyvirtualcam", "starlette", "uvicorn"}
+BACKENDS = {
+    "camera",
+    "devices",
+    "images",
+    "preview",
+    "video",
+    "video_in",
+    "video_out",
+    "virtualcam",
+}
 
 BARE_MODULES = (
     "attention",

@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
-from cagface_core import Enhanced, Face, Frame, Image
+from cagface_core import Enhanced, Face, Frame, Image, Tuning
 from realtime.plain import upscale
 from realtime.source import SourceInfo
 
@@ -135,6 +135,8 @@ class PlainEnhancer:
 
     def __init__(self, scale: int = 2, *, fail_at: Callable[[int], bool] | None = None) -> None:
         self.scale = scale
+        self.tuning = Tuning("pico", scale)
+        self.presets = ("pico", "nano")
         self.fail_at = fail_at or (lambda _index: False)
         self.states: list[PlainState] = []
         self.calls = itertools.count()
@@ -145,12 +147,17 @@ class PlainEnhancer:
         self.states.append(PlainState())
         return self.states[-1]
 
-    def enhance(self, frame: Frame, state: PlainState) -> Enhanced:
+    def load(self, preset: str) -> None:
+        assert preset in self.presets
+
+    def enhance(self, frame: Frame, state: PlainState, tuning: Tuning | None = None) -> Enhanced:
         if self.fail_at(next(self.calls)):
             raise RuntimeError("the network tripped")
         face = Face(id=0, x=1, y=1, w=4, h=4, score=1.0)
         counts = {"attention_hits": 3, "attention_misses": 1}
-        return Enhanced(upscale(frame.rgb, self.scale), (face,), (), {"network": 1.0}, counts)
+        return Enhanced(
+            upscale(frame.rgb, (tuning or self.tuning).scale), (face,), (), {"network": 1.0}, counts
+        )
 
     def enhance_aligned(self, rgb: Image) -> Image:
         return upscale(rgb, 4)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pil
 
-from realtime import commands
+from realtime import live_command
 from realtime.cli import live, main
 from tests.realtime.helpers import Clip, PlainEnhancer, frames_of, picture
 
@@ -183,8 +183,9 @@ def test_one_image(folder, capsys):
 def test_live_without_a_camera_is_one_line(capfd):
     assert live(["--webcam", "97", "--no-virtual-camera"], make_enhancer=never) == 2
     captured = capfd.readouterr()
-    assert captured.err.startswith("error: no camera 97")
-    assert captured.err.count("\n") == 1
+    doing, error = captured.err.splitlines()
+    assert doing == "opening camera 97"
+    assert error.startswith("error: no camera 97")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ def test_live_without_a_camera_is_one_line(capfd):
 )
 def test_webcam_alone_is_the_first_camera(words, source):
     parser = argparse.ArgumentParser()
-    commands.add_live_arguments(parser)
+    live_command.add_live_arguments(parser)
     assert parser.parse_args(words).webcam == source
 
 
@@ -211,10 +212,10 @@ sys.path.insert(0, {root!r})
 from realtime.cli import main, live
 from tests.realtime.helpers import PlainEnhancer
 class Slow(PlainEnhancer):
-    def enhance(self, frame, state):
+    def enhance(self, frame, state, tuning=None):
         print("working", flush=True)
         time.sleep(0.05)
-        return super().enhance(frame, state)
+        return super().enhance(frame, state, tuning)
 sys.exit({entry}(sys.argv[1:], make_enhancer=lambda options: Slow(options.scale)))
 """
 

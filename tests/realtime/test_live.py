@@ -59,6 +59,10 @@ def test_a_generated_picture_plays_without_a_camera(cameras, capsys):
     assert "virtual camera recording camera: 128x96" in captured.err
     assert "64x48 at 30.00 fps" in captured.err
     assert " fps; " in captured.out
+    steps = ("opening lavfi:testsrc", "loading the network", "warming up", "from testsrc=")
+    places = [captured.err.index(step) for step in steps]
+    assert places == sorted(places), "what it is doing is told from the start"
+    assert "to keep lips in sync delay the audio by" in captured.out
     (camera,) = cameras
     assert len(camera.frames) > 3
     assert all(a < b for a, b in pairwise(camera.times_s))
@@ -97,7 +101,7 @@ def test_ctrl_c_ends_live_cleanly(cameras, tmp_path):
     assert enhancer.closed
 
 
-def test_a_sink_that_fails_closes_the_one_before(cameras, tmp_path, capsys, monkeypatch):
+def test_a_window_that_fails_opens_no_camera(cameras, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     code = live(
         ["--webcam", str(Clip().write(tmp_path / "in.mp4")), "--preview"],
@@ -105,9 +109,16 @@ def test_a_sink_that_fails_closes_the_one_before(cameras, tmp_path, capsys, monk
     )
     assert code == 2
     assert "no screen" in capsys.readouterr().err
-    assert cameras[0].closed
+    assert cameras == [], "without its window nothing else is opened"
 
 
 def test_contradicting_options(capsys):
     assert live(["--virtual-camera", "x", "--no-virtual-camera"], make_enhancer=PlainEnhancer) == 2
     assert "contradict" in capsys.readouterr().err
+
+
+def test_a_mistake_in_the_source_loads_nothing(capsys):
+    made = []
+    assert live(["--webcam", "missing.mp4"], make_enhancer=made.append) == 2
+    assert made == []
+    assert "no such file" in capsys.readouterr().err

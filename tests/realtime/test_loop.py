@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,6 +108,24 @@ def test_pace_holds_a_file_to_its_times():
     assert arrived_s[-1] - arrived_s[0] > 0.2
 
 
+def test_latency_is_from_when_a_frame_was_captured():
+    class Stamped(ListSource):
+        def frames(self):
+            now_s = time.perf_counter()
+            for index, frame in enumerate(super().frames()):
+                yield replace(frame, captured_s=None if index == 2 else now_s - 10)
+
+    sink, stats = ListSink(), Stats()
+    run_loop(Stamped(range(5)), PlainEnhancer(2), sink, SCALE_2, stats)
+    latency = stats.latency
+    assert latency is not None
+    assert latency.n == 4, "a picture that no camera has seen has none"
+    assert 10_000 <= latency.p50_ms < 12_000
+    unstamped = Stats()
+    run_loop(ListSource(range(5)), PlainEnhancer(2), sink, SCALE_2, unstamped)
+    assert unstamped.latency is None
+
+
 def test_an_interrupt_does_not_wait_for_a_paced_frame():
     def interrupt(_stats):
         raise KeyboardInterrupt
@@ -114,7 +133,7 @@ def test_an_interrupt_does_not_wait_for_a_paced_frame():
     started_s = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
         run_loop(
-            ListSource([0, 3_600_000]), PlainEnhancer(2), ListSink(),
+            ListSource([0, 9_000]), PlainEnhancer(2), ListSink(),
             LoopOptions(scale=2, newest_only=True, pace=True), Stats(), on_delivered=interrupt,
         )  # fmt: skip
     assert time.perf_counter() - started_s < 5
@@ -122,9 +141,9 @@ def test_an_interrupt_does_not_wait_for_a_paced_frame():
 
 def test_live_drops_what_comes_too_fast_and_keeps_the_order():
     class Slow(PlainEnhancer):
-        def enhance(self, frame, state):
+        def enhance(self, frame, state, tuning=None):
             time.sleep(0.03)
-            return super().enhance(frame, state)
+            return super().enhance(frame, state, tuning)
 
     sink, stats = ListSink(), Stats()
     options = LoopOptions(scale=2, newest_only=True, pace=True)

@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from realtime.process import in_own_thread
+from realtime.process import Loading, age_s, in_own_thread
 
 FAULTS = """
 import json, resource
@@ -100,3 +101,64 @@ def test_results_and_errors_come_back():
 
     with pytest.raises(ValueError, match="no"):
         in_own_thread(fail)
+
+
+class Loaded:
+    closed = False
+
+    def close(self):
+        self.closed = True
+
+
+def test_loading_begins_beside_other_work_and_its_thread_ends():
+    before, began = set(threading.enumerate()), threading.Event()
+    loaded = Loaded()
+
+    def load():
+        began.set()
+        return loaded
+
+    loading = Loading(load, head_start_s=0.0)
+    assert began.wait(10), "nobody had to ask for it"
+    assert loading.result() is loaded
+    assert not loaded.closed
+    assert set(threading.enumerate()) == before
+
+
+def test_what_is_asked_for_is_not_kept_waiting_and_errors_come_through():
+    with pytest.raises(ZeroDivisionError):
+        Loading(lambda: 1 // 0, head_start_s=3600).result()
+
+
+def test_after_a_quick_mistake_nothing_is_loaded():
+    calls = []
+    loading = Loading(lambda: calls.append(1), head_start_s=3600)
+    loading.give_up()
+    loading._executor.shutdown()
+    assert calls == []
+
+
+def test_after_a_late_mistake_what_was_loaded_is_closed():
+    loaded, began, go_on = Loaded(), threading.Event(), threading.Event()
+
+    def load():
+        began.set()
+        go_on.wait(10)
+        return loaded
+
+    loading = Loading(load, head_start_s=0.0)
+    assert began.wait(10)
+    loading.give_up()
+    assert not loaded.closed
+    go_on.set()
+    loading._executor.shutdown()
+    assert loaded.closed
+
+
+def test_the_programs_age():
+    code = "import time; time.sleep(0.3); from realtime.process import age_s; print(age_s())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (0.3 if sys.platform.startswith("linux") else 0) <= float(done.stdout) < 60
+    assert age_s() > 0

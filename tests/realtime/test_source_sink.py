@@ -11,10 +11,9 @@ import pytest
 import pyvirtualcam
 
 from cagface_core import DeviceError, Frame, InputError
-from realtime.camera import CameraSource
 from realtime.preview import PreviewSink
 from realtime.sink import FanOut, NullSink
-from realtime.source import CameraRequest, open_source
+from realtime.source import open_source
 from realtime.video_out import EncodeOptions, VideoSink
 from realtime.virtualcam import VirtualCameraSink
 from tests.realtime.helpers import Clip, ListSink, picture
@@ -89,48 +88,6 @@ def test_a_missing_camera_is_one_line_with_the_fix(spec, capfd):
         open_source(spec)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
-
-
-class FakeCapture:
-    """Stands for a camera: this machine has none. Gives blue pictures, then is unplugged."""
-
-    def __init__(self, *_arguments):
-        self.settings = []
-        self.reads = 0
-
-    def isOpened(self):
-        return True
-
-    def set(self, key, value):
-        self.settings.append((key, value))
-        return True
-
-    def get(self, _key):
-        return 29.97
-
-    def read(self):
-        self.reads += 1
-        bgr = np.zeros((48, 64, 3), np.uint8)
-        bgr[..., 0] = 200
-        # The first read of a cold camera is often empty.
-        return (False, None) if self.reads in (1, 6) else (True, bgr)
-
-    def release(self):
-        self.reads = 0
-
-
-def test_camera_source(monkeypatch, caplog):
-    monkeypatch.setattr("cv2.VideoCapture", FakeCapture)
-    source = CameraSource("0", CameraRequest(1280, 720, 30))
-    assert "gives 64x48 instead of 1280x720" in caplog.text
-    assert source.info.live
-    assert source.info.rate == Fraction(2997, 100).limit_denominator(1001)
-    frames = []
-    with pytest.raises(DeviceError, match="plugged in"):
-        frames.extend(source.frames())
-    source.close()
-    assert [tuple(frame.rgb[0, 0]) for frame in frames] == [(0, 0, 200)] * 3
-    assert all(a.pts < b.pts for a, b in pairwise(frames))
 
 
 @pytest.fixture
@@ -208,7 +165,7 @@ def test_a_missing_virtual_camera_is_one_line_with_the_fix():
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there DISPLAY is needed")
-def test_a_missing_screen_is_one_line(monkeypatch):
+def test_a_missing_screen_is_one_line(monkeypatch, tmp_path):
     monkeypatch.delenv("DISPLAY", raising=False)
     with pytest.raises(DeviceError, match="no screen for --preview"):
-        PreviewSink()
+        PreviewSink(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -56,8 +57,41 @@ def test_memory_is_bounded_and_the_mean_is_of_all():
 
 def test_table_and_json(tmp_path):
     summary = filled().summary()
-    assert stats_table(summary).row_count == 2 + 4 + 3
+    assert stats_table(summary).row_count == 2 + 5 + 3
     write_stats_json(tmp_path / "s.json", summary)
     assert json.loads((tmp_path / "s.json").read_text())["stages"]["enhance.detect"]["n"] == 1
     with pytest.raises(OutputError, match="cannot be written"):
         write_stats_json(tmp_path / "none" / "s.json", summary)
+
+
+def test_latency_and_what_is_recent():
+    stats = Stats()
+    assert stats.latency is None
+    assert stats.recent() == {}
+    for value in range(1000):
+        stats.time("latency", value)
+    latency, recent = stats.latency, stats.recent()["latency"]
+    assert latency is not None
+    assert (latency.n, latency.p50_ms) == (1000, pytest.approx(500, abs=1))
+    assert (recent.n, recent.mean_ms) == (150, 924.5)
+    assert recent.p50_ms == pytest.approx(924.5, abs=1)
+    assert stats.summary().latency_ms == latency.p50_ms
+
+
+def test_the_first_frame_is_timed_from_the_command_and_only_once():
+    stats = Stats(begun_s=time.perf_counter() - 60)
+    stats.start()
+    assert stats.summary().first_frame_s is None
+    stats.delivered()
+    first_s = stats.summary().first_frame_s
+    assert first_s == pytest.approx(60, abs=1)
+    stats.delivered()
+    assert stats.summary().first_frame_s == first_s
+
+
+def test_the_sources_true_rate():
+    stats = Stats()
+    assert stats.captured_fps == 0.0
+    for index in range(200):
+        stats.captured(5 + (index / 15 if index > 100 else index / 30))
+    assert stats.captured_fps == pytest.approx(15)

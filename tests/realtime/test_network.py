@@ -1,0 +1,113 @@
+"""Streams over the network, for real: a sender that stops, starts again, and comes back larger."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from itertools import pairwise
+
+import pytest
+
+from cagface_core import InputError
+from realtime.reconnect import Patience, Reconnecting
+from realtime.source import open_source, shown_as
+from realtime.video_in import VideoSource
+
+# In a process of its own: PyAV holds the interpreter's lock while it listens.
+SEND = """
+import sys, time
+from fractions import Fraction
+import av
+from tests.realtime.helpers import picture
+
+url, width, height = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+options = {"preset": "ultrafast", "tune": "zerolatency", "g": "5"}
+with av.open(url, "w", format="mpegts") as container:
+    stream = container.add_stream("libx264", rate=50, options=options)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    for index in range(3000):
+        frame = av.VideoFrame.from_ndarray(picture(index, width, height), format="rgb24")
+        frame.pts, frame.time_base = index, Fraction(1, 50)
+        container.mux(stream.encode(frame.reformat(format="yuv420p")))
+        time.sleep(0.02)
+"""
+
+
+@contextmanager
+def sender(port, width, height):
+    """Serve an MPEG-TS stream of 50 pictures a second to whoever connects, and break it off."""
+    url = f"tcp://127.0.0.1:{port}?listen=1"
+    process = subprocess.Popen([sys.executable, "-c", SEND, url, str(width), str(height)])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def connect(port):
+    """The sender listens a moment after it was started."""
+    url = f"tcp://127.0.0.1:{port}"
+    until_s = time.monotonic() + 20
+    while True:
+        try:
+            return Reconnecting(
+                lambda: VideoSource(url, url=True, live=True),
+                shown_as(url),
+                Patience(waiting_s=0.02, first_s=0.02, most_s=0.05),
+            )
+        except InputError:
+            assert time.monotonic() < until_s
+
+
+def test_a_stream_that_stops_and_starts_again_larger(port, caplog):
+    before = set(threading.enumerate())
+    with sender(port, 96, 64):
+        source = connect(port)
+        assert (source.info.live, source.info.width, source.info.rate) == (True, 96, 50)
+        frames = source.frames()
+        seen = [next(frames) for _ in range(10)]
+        assert all(frame.captured_s is not None for frame in seen)
+    seen.append(next(frame for frame in frames if frame.captured_s is None))
+    with sender(port, 128, 96):
+        seen.append(next(frame for frame in frames if frame.captured_s is not None))
+        source.close()
+    assert seen[-1].rgb.shape == (96, 128, 3)
+    assert all(a.pts < b.pts for a, b in pairwise(seen))
+    name = f"tcp://127.0.0.1:{port}"
+    lost, back = (record.message for record in caplog.records)
+    assert lost.startswith(f"{name} is lost (")
+    assert back == f"{name} is back"
+    assert set(threading.enumerate()) == before
+
+
+def test_a_stream_that_is_not_there_is_an_error_at_once(port):
+    with pytest.raises(InputError, match="cannot be opened"):
+        open_source(f"tcp://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        ("0", "camera 0"),
+        ("/dev/video2", "camera /dev/video2"),
+        ("my clip.mp4", "my clip.mp4"),
+        ("lavfi:testsrc=size=64x48", "lavfi:testsrc=size=64x48"),
+        ("rtsp://cam.local/live", "rtsp://cam.local/live"),
+        ("rtsp://me:secret@cam:554/a@b?token=1", "rtsp://cam:554/a@b"),
+        ("udp://127.0.0.1:1234?timeout=1", "udp://127.0.0.1:1234"),
+    ],
+)
+def test_a_source_is_named_without_its_secrets(spec, shown):
+    assert shown_as(spec) == shown
