@@ -8,7 +8,7 @@ import sys
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Literal, Self, TypeAlias
@@ -41,6 +41,10 @@ MAX_LOOK_PX = 768
 # up by the second (of its width) it is the same box: medians over seven clips of single faces.
 _SHORT_GROW = 1.09
 _SHORT_UP = 0.05
+
+# Once per process, and only when the allocator happens to give it such memory, MediaPipe prints
+# that a tensor is not aligned: seen at the second look in one start of six, once at the eleventh.
+_CHATTY_LOOKS = 60
 
 
 class Closing(ABC):
@@ -92,7 +96,8 @@ class BlazeFaceDetector(Closing):
             self._task: Any | None = task
             # left open until the interpreter ends, MediaPipe prints a traceback of its own
             self._close = weakref.finalize(self, task.close)
-            self._run(np.zeros((128, 128, 3), np.uint8))
+        self._looks = 0
+        self._run(np.zeros((128, 128, 3), np.uint8))
 
     def detect(
         self, rgb: Image, known: Sequence[Detection | Face] = (), *, search: bool = True
@@ -148,7 +153,10 @@ class BlazeFaceDetector(Closing):
         image = self._mediapipe.Image(
             image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb)
         )
-        return self._task.detect(image).detections
+        self._looks += 1
+        chatty = self._looks <= _CHATTY_LOOKS
+        with native_stderr_to_log(log) if chatty else nullcontext():
+            return self._task.detect(image).detections
 
 
 def check_score(min_score: float) -> None:
