@@ -171,7 +171,10 @@ def _open(device: str, request: CameraRequest) -> tuple[cv2.VideoCapture, Image]
             if request.rate_hz:
                 capture.set(cv2.CAP_PROP_FPS, request.rate_hz)
             for _ in range(_FIRST_FRAME_TRIES):
-                ok, bgr = capture.read()
+                try:
+                    ok, bgr = capture.read()
+                except cv2.error:  # the first pictures of a camera that wakes up may be broken
+                    continue
                 if ok:
                     return capture, _rgb(bgr)
             capture.release()

@@ -118,8 +118,10 @@ class Governor:
         if asked != self._asked:
             # The level stays: what was too much is hardly less now, and if it is, it rises.
             self._asked = asked
-            self._levels = _ladder(asked, self._presets)
-            self._level = min(self._level, len(self._levels) - 1)
+            levels = _ladder(asked, self._presets)
+            # In this order, as other threads read both: a level must never be beyond its ladder.
+            self._level = min(self._level, len(levels) - 1)
+            self._levels = levels
         self._rise()
         return self._levels[self._level].tuning
 

@@ -163,11 +163,8 @@ def run_loop(
     with ExitStack() as threads:
         stats.start()
         threads.callback(lambda: stats.lost(captured.dropped))
-        # Left in reverse order: cancel both boxes, which wakes both threads, then join them.
         threads.enter_context(_thread("capture", capture, outbox=captured))
         threads.enter_context(_thread("enhance", enhance, inbox=captured, outbox=ready))
-        threads.callback(captured.cancel)
-        threads.callback(ready.cancel)
         try:
             while True:
                 deliver(ready.get())
@@ -227,7 +224,7 @@ def _thread(
     inbox: Mailbox[Frame] | None = None,
     outbox: Mailbox[Frame] | Mailbox[_Ready],
 ) -> Generator[None]:
-    """Run ``work`` in a thread that always says how it ended; join it on the way out."""
+    """Run ``work`` in a thread that always says how it ended; end and join it on the way out."""
 
     def run() -> None:
         error: BaseException | None = None
@@ -245,8 +242,12 @@ def _thread(
     # A daemon, so that a driver that hangs in a read cannot keep the program alive after a
     # second Ctrl-C; in every other case the thread is joined here.
     thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    try:
+    try:  # Ctrl-C may come while it starts
+        thread.start()
         yield
     finally:
-        thread.join()
+        outbox.cancel()
+        if inbox is not None:
+            inbox.cancel()
+        if thread.ident is not None:
+            thread.join()

@@ -154,9 +154,9 @@ class PreviewSink:
             self._do_beside(lambda: self._record(live))
 
     def _record(self, live: Live) -> str:
-        stopped = live.recorder.stop()
-        if stopped is not None:
-            return f"recorded {stopped}"
+        if live.recorder.recording is not None:
+            stopped = live.recorder.stop()
+            return f"recorded {stopped}" if stopped else "nothing was recorded: no frame came"
         path = snapshot.new_name(self._folder, ".mp4")
         live.recorder.start(path)
         return f"recording {path}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ _log = logging.getLogger(__name__)
 _TIME_BASE = Fraction(1, 1_000_000)
 _FRAMES_MISSED = 3
 """This many intervals without a frame, and at least `Patience.quiet_s`, are a loss."""
+_GAPS, _LONGEST_GAP_S = 4, 3.0
+"""Of the newest intervals the longest counts, up to this: a shared screen that rests gives a frame
+now and then, whatever rate it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +98,20 @@ class Reconnecting:
         quiet_s = patience.quiet_s
         if self.info.rate:
             quiet_s = max(quiet_s, float(_FRAMES_MISSED / self.info.rate))
+        gaps_s: deque[float] = deque([0.0], maxlen=_GAPS)
+        taken_s = time.monotonic()
         last = np.zeros((self.info.height, self.info.width, 3), np.uint8)
         waiting: Image | None = None
         last_pts = -1
         while not self._closed.is_set():
-            frame, trouble = self._take(quiet_s if waiting is None else patience.waiting_s)
+            slow_s = _FRAMES_MISSED * max(gaps_s)
+            frame, trouble = self._take(
+                max(quiet_s, slow_s) if waiting is None else patience.waiting_s
+            )
             if frame is not None:
+                now_s = time.monotonic()
+                gaps_s.append(min(now_s - taken_s, _LONGEST_GAP_S))
+                taken_s = now_s
                 if waiting is not None:
                     _log.warning("%s is back", self._name)
                 waiting, last = None, frame.rgb
@@ -109,7 +121,7 @@ class Reconnecting:
                 _log.warning(
                     "%s is lost (%s); the last picture stays until it is back",
                     self._name,
-                    trouble or f"no picture for {quiet_s:.1f} s",
+                    trouble or f"no picture for {max(quiet_s, slow_s):.1f} s",
                 )
                 waiting = waiting_picture(last, f"waiting for {self._name}")
             captured_s = frame.captured_s if frame is not None else None

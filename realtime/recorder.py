@@ -46,6 +46,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._recording: _Recording | None = None
         self._threads: list[threading.Thread] = []
+        self._closed = False
 
     @property
     def description(self) -> str:
@@ -75,6 +76,8 @@ class Recorder:
             raise OutputError(
                 f"{path}: a recording's name ends in .mp4 or .mkv; choose such a name"
             )
+        if self._closed:
+            raise OutputError(f"{path}: the run has ended; nothing is recorded any more")
         check_output(path, overwrite=False)
         try:
             path.touch(exist_ok=False)
@@ -95,14 +98,15 @@ class Recorder:
         """End the recording at once; its last frames are still written, in the background.
 
         Returns:
-            The file; None if nothing was being recorded.
+            The file; None if nothing was being recorded, or not one frame came.
         """
         with self._lock:
-            path = self.recording
-            if self._recording is not None:
-                self._recording.frames.finish()
-                self._recording.ended = True
-            return path
+            recording, path = self._recording, self.recording
+            if recording is None:
+                return None
+            recording.frames.finish()
+            recording.ended = True
+            return path if recording.begun else None
 
     def write(self, frame: Frame) -> None:
         """Hand one frame to the encoder while recording; never waits."""
@@ -110,6 +114,7 @@ class Recorder:
         if recording is not None and not recording.ended:
             try:
                 recording.frames.put(frame)
+                recording.begun = True
             except Cancelled:  # it broke just now, and says so itself
                 return
 
@@ -118,7 +123,8 @@ class Recorder:
         self.stop()
 
     def close(self) -> None:
-        """Stop, and wait until the file is whole."""
+        """Stop, and wait until the file is whole; nothing is recorded after that."""
+        self._closed = True
         self.stop()
         for thread in self._threads:
             thread.join(_CLOSE_TIMEOUT_S)
@@ -141,6 +147,7 @@ class _Recording:
         self.path = path
         self.frames: LatestFrame[Frame] = LatestFrame(_QUEUE)
         self.ended = False
+        self.begun = False
         self._open_encoder = open_encoder
 
     def run(self) -> None:
@@ -159,6 +166,8 @@ class _Recording:
                     encoder.close()
         except OutputError as error:
             _log.warning("the recording has ended: %s", error)
+            if not written and self.path.stat().st_size == 0:
+                self.path.unlink()
             return
         finally:
             self.ended = True

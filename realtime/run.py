@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 StateT = TypeVar("StateT", bound=Resettable)
 
+_FASTEST_HZ = 240
+
 _PATIENCE_S = 30.0
 """How long a lost virtual camera that is the only sink is waited for."""
 
@@ -234,19 +236,20 @@ def run_live(
         if job.compare:
             width *= 2
         width, height = job.output_size or (width, height)
-        recorder = stack.enter_context(closing(Recorder(width, height, info.rate)))
+        rate = _plausible(info.rate)
+        recorder = stack.enter_context(closing(Recorder(width, height, rate)))
         if job.record is not None:
             recorder.start(job.record)
         preview = stack.enter_context(closing(_open_preview(job))) if job.preview else None
         sinks = [sink for sink in (preview, recorder) if sink is not None]
-        sink = stack.enter_context(closing(_open_live_sinks(job, width, height, info, sinks)))
+        sink = stack.enter_context(closing(_open_live_sinks(job, width, height, rate, sinks)))
         watcher.on_progress("loading the network")
         enhancer = stack.enter_context(closing(loading.result()))
         undo.pop_all()
         watcher.on_progress("warming up")
         in_own_thread(lambda: enhancer.warm_up(info.height, info.width))
         controls = Controls(Settings(enhancer.tuning, governor=job.governor), enhancer.presets)
-        governor = Governor(info.rate, enhancer.presets)
+        governor = Governor(rate, enhancer.presets)
         governed = stack.enter_context(closing(Governed(enhancer, controls, governor)))
         monitor = Monitor()
         watcher.on_started(Started(info, sink.description, enhancer.description, width, height))
@@ -274,6 +277,12 @@ def run_live(
     return stats.summary()
 
 
+def _plausible(rate: Fraction | None) -> Fraction | None:
+    """A nominal rate that a live source can have; None where it is only its clock's."""
+    # Browsers' WebM says 1000, some RTSP cameras 90000: a governor would hold them to it.
+    return rate if rate is not None and 1 <= rate <= _FASTEST_HZ else None
+
+
 def _open_preview(job: LiveJob) -> PreviewSink:
     from realtime.preview import PreviewSink
 
@@ -281,7 +290,7 @@ def _open_preview(job: LiveJob) -> PreviewSink:
 
 
 def _open_live_sinks(
-    job: LiveJob, width: int, height: int, info: SourceInfo, opened: Sequence[Sink]
+    job: LiveJob, width: int, height: int, rate: Fraction | None, opened: Sequence[Sink]
 ) -> Sink:
     """Open what the job asks for and put it before those opened already.
 
@@ -292,14 +301,14 @@ def _open_live_sinks(
         if job.stream is not None:
             from realtime.stream import StreamSink
 
-            stream = StreamSink(job.stream, width, height, info.rate)
+            stream = StreamSink(job.stream, width, height, rate)
             sinks.append(undo.enter_context(closing(stream)))
         if job.virtual_camera:
             from realtime.virtualcam import VirtualCameraSink
 
             others = sinks or job.preview or job.record
             camera = ReopeningSink(
-                lambda: VirtualCameraSink(width, height, job.output_rate or info.rate, job.device),
+                lambda: VirtualCameraSink(width, height, job.output_rate or rate, job.device),
                 patience_s=None if others else _PATIENCE_S,
             )
             sinks.insert(0, undo.enter_context(closing(camera)))

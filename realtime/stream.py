@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Generator
 from fractions import Fraction
 from urllib.parse import urlsplit
 
@@ -24,6 +26,8 @@ _CONTAINER_OPTIONS = {
 _TCP_TIMEOUT = "?timeout=5000000"
 """In microseconds, for a receiver that is there but takes nothing; FFmpeg waits for ever unless
 told, and only in the URL can it be told."""
+_PROVEN_S = 2.0
+"""A stream that is sent for so long counts as back."""
 _CLOSE_TIMEOUT_S = 6.0
 
 
@@ -80,10 +84,11 @@ class StreamSink:
         while True:
             try:
                 encoder = self._connect()
-                if lost:
-                    _log.warning("%s is connected", self.description)
-                back_off, lost = BackOff(), False
-                self._send(encoder)
+                for sent_s in self._send(encoder):
+                    # Not at once: there are receivers that accept and hang up, again and again.
+                    if sent_s >= _PROVEN_S and lost:
+                        _log.warning("%s is back", self.description)
+                        back_off, lost = BackOff(), False
             except (Finished, Cancelled):
                 return
             except OutputError as error:
@@ -111,10 +116,15 @@ class StreamSink:
             },
         )
 
-    def _send(self, encoder: LiveEncoder) -> None:
-        """Send frames until there are no more, which raises `Finished`, or the network breaks."""
+    def _send(self, encoder: LiveEncoder) -> Generator[float]:
+        """Send frames until there are no more, which raises `Finished`, or the network breaks.
+
+        Yields after each for how long it has sent, in seconds.
+        """
+        begin_s = time.monotonic()
         try:
             while True:
                 encoder.write(self._frames.get())
+                yield time.monotonic() - begin_s
         finally:
             encoder.close()

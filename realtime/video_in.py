@@ -26,6 +26,8 @@ from realtime.source import SourceInfo, shown_as
 
 _log = logging.getLogger(__name__)
 
+_JUMP_S = 1
+"""Times that run back by more than this belong to another clock; by less, to frames in disorder."""
 _NETWORK_TIMEOUT_S = (10.0, 5.0)
 """To open, and between two packets."""
 
@@ -172,7 +174,12 @@ class VideoSource:
                 if pts is None:
                     pts = 0 if last_pts is None else last_pts + self._step - offset
                 pts += offset
-                if last_pts is not None and pts <= last_pts:
+                if last_pts is not None and (last_pts - pts) * self.info.time_base > _JUMP_S:
+                    # A stream that began anew, or files joined end to end, goes on from here.
+                    jump = last_pts + self._step - pts
+                    offset, pts = offset + jump, pts + jump
+                    repaired += 1
+                elif last_pts is not None and pts <= last_pts:
                     # Encoders and containers refuse times that stand still or run back.
                     pts = last_pts + 1
                     repaired += 1

@@ -13,6 +13,7 @@ import numpy as np
 
 BLUE = (200, 0, 0)
 EMPTY = "empty"
+BROKEN = "broken"
 HANG = "hang"
 
 
@@ -22,7 +23,8 @@ class FakeCamera:
 
     Attributes:
         openings: for each opening what its reads give in turn: a size (width, height), `EMPTY`,
-            or `HANG` until ``let_go`` is set; None does not open. After the last nothing opens.
+            `BROKEN`, or `HANG` until ``let_go`` is set; None does not open. After the last nothing
+            opens.
         claims_hz: what it says its rate is.
         clock_s: gives the driver's time stamp in seconds; None gives none.
     """
@@ -70,6 +72,8 @@ class FakeCapture:
         if step == HANG:
             self._camera.let_go.wait(20)
             step = EMPTY
+        if step == BROKEN:
+            raise cv2.error("a picture that cannot be decoded")
         if step == EMPTY:
             return False, None
         time.sleep(0.001)  # no camera is faster

@@ -6,20 +6,23 @@ import itertools
 import logging
 import threading
 import time
+from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
 from itertools import islice, pairwise
 
 import numpy as np
 import pytest
 
-from cagface_core import DeviceError, EnhancerConfig, FaceEnhancer
+from cagface_core import DeviceError, EnhancerConfig, FaceEnhancer, Frame
 from realtime import camera
 from realtime.camera import CameraSource
 from realtime.loop import LoopOptions, run_loop
 from realtime.reconnect import Patience, Reconnecting, waiting_picture
 from realtime.run import LiveJob, run_live
-from realtime.source import CameraRequest, open_source
+from realtime.source import CameraRequest, SourceInfo, open_source
 from realtime.stats import Stats
-from tests.realtime.fake_camera import EMPTY, HANG, FakeCamera
+from tests.realtime.fake_camera import BROKEN, EMPTY, HANG, FakeCamera
 from tests.realtime.helpers import ListSink, PlainEnhancer, picture
 
 VGA, SMALL = (64, 48), (32, 24)
@@ -252,6 +255,40 @@ def test_the_core_takes_another_size_as_another_shot(repository):
     assert [frame.rgb.shape[:2] for frame in sink.frames] == [(480, 640)] * 3 + [(400, 480)] * 3
     assert stats.summary().passthrough == 0
     assert stats.summary().faces == 6, "found again at once"
+
+
+def test_a_camera_may_wake_up_with_broken_pictures(plug):
+    plug([BROKEN, BROKEN, VGA, VGA])
+    with closing(CameraSource("0", CameraRequest())) as source:
+        assert (source.info.width, source.info.height) == VGA
+
+
+class Seldom:
+    """A shared screen that rests: it gives a frame now and then, whatever rate it names."""
+
+    def __init__(self, gap_s, count):
+        self.info = SourceInfo("screen", *VGA, Fraction(1, 1000), Fraction(90_000), None)
+        self._gap_s, self._count = gap_s, count
+
+    def frames(self):
+        for index in range(self._count):
+            time.sleep(self._gap_s)
+            yield Frame(picture(index, *VGA), index, Fraction(1, 1000))
+        time.sleep(5 * self._gap_s)
+
+    def close(self):
+        pass
+
+
+def test_a_source_that_is_slow_is_not_lost_again_and_again(caplog):
+    patience = replace(QUICK, quiet_s=0.05, waiting_s=0.02, first_s=10.0)
+    with closing(Reconnecting(lambda: Seldom(0.15, 12), "screen", patience)) as source:
+        seen = 0
+        for frame in source.frames():
+            seen += frame.captured_s is not None
+            if seen == 12:
+                break
+    assert caplog.text.count("is lost") <= 1, "until it is known how slow it is"
 
 
 def test_the_waiting_picture_fits_any_size(tmp_path):

@@ -13,6 +13,8 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -161,3 +163,14 @@ def test_ctrl_c_at_any_moment(after_s: float):
     _, errors = program.communicate(timeout=60)
     assert program.returncode in (0, 130, -signal.SIGINT)
     assert "Traceback" not in errors or after_s < 1, errors
+
+
+@pytest.mark.parametrize(("nominal", "held"), [(90_000, 30), (1000, 30), (25, 25)])
+def test_a_rate_that_is_only_a_clocks_is_not_held(nominal, held):
+    source = LoopedFrames([picture(0, 64, 48)], 25, 10)
+    source.info = replace(source.info, rate=Fraction(nominal))
+    witness = Witness()
+    run_live(
+        LiveJob(source, 1, virtual_camera=False), lambda: PlainEnhancer(1), witness.watcher
+    )  # fmt: skip
+    assert witness.live.governor.rate_hz == held

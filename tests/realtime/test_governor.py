@@ -214,13 +214,30 @@ def test_another_preset_is_loaded_beside_the_frames():
     assert used == ["pico", "pico", "pico", "nano"]
 
 
-def test_a_preset_that_cannot_be_loaded_is_refused_once(caplog):
+def test_the_network_in_use_is_not_held_against_the_one_being_loaded():
+    governed, controls, enhancer = make()
+    gate, took = threading.Event(), []
+    enhancer.load = lambda _preset: gate.wait(10)
+    governed._governor.took = lambda ms, _enhanced: took.append(ms)
+    state, frame = governed.new_state(), Frame(picture(0, 32, 16))
+    controls.change(preset="nano")
+    for _ in range(3):
+        governed.enhance(frame, state)
+    assert took == []
+    gate.set()
+    governed.close()
+    governed.enhance(frame, state)
+    assert len(took) == 1
+
+
+@pytest.mark.parametrize("error", [ConfigError, RuntimeError])
+def test_a_preset_that_cannot_be_loaded_is_refused_once(caplog, error):
     governed, controls, enhancer = make()
     tries: list[str] = []
 
     def load(preset: str) -> None:
         tries.append(preset)
-        raise ConfigError("no such weights")
+        raise error("no such weights")
 
     enhancer.load = load
     state, frame = governed.new_state(), Frame(picture(0, 32, 16))

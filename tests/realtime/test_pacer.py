@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from fractions import Fraction
+from itertools import pairwise
+
 import pytest
 
 from realtime.pacer import Pacer
+from realtime.video_in import VideoSource
+from tests.realtime.helpers import Clip
 
 
 class Clock:
@@ -62,3 +68,15 @@ def test_a_stream_slower_than_its_times_never_falls_far_behind(clock):
         late_s.append(clock.now_s - due_s)
         clock.now_s = max(clock.now_s, due_s) + 0.06
     assert max(late_s) <= 0.5
+
+
+def test_streams_joined_end_to_end_keep_their_pace(tmp_path):
+    clip = Clip(time_base=Fraction(1, 90_000), pts=range(0, 2 * 90_000, 3600))
+    joined = tmp_path / "joined.ts"
+    one = clip.write(tmp_path / "one.ts").read_bytes()
+    joined.write_bytes(one + one)
+    with closing(VideoSource(joined)) as source:
+        times_s = [frame.time_s for frame in source.frames()]
+    assert len(times_s) == 100
+    steps = [b - a for a, b in pairwise(times_s)]
+    assert max(abs(step - 0.04) for step in steps) < 1e-3

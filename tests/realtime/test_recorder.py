@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -211,7 +211,8 @@ class Receiver:
                 enough.set()
 
 
-def test_a_stream_is_decodable_and_comes_back_after_a_break(tmp_path, caplog):
+def test_a_stream_is_decodable_and_comes_back_after_a_break(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("realtime.stream._PROVEN_S", 0.02)
     receiver = Receiver(2)
     rng = np.random.default_rng(0)
     sink = StreamSink(receiver.url, 96, 64, Fraction(25))
@@ -231,7 +232,33 @@ def test_a_stream_is_decodable_and_comes_back_after_a_break(tmp_path, caplog):
         assert all(a < b for a, b in pairwise(times))
     lost, back = caplog.messages[:2]
     assert "writing failed" in lost
-    assert "is connected" in back
+    assert "is back" in back
+
+
+def test_a_receiver_that_hangs_up_at_once_is_told_once_and_asked_less_and_less(caplog):
+    stop, calls = threading.Event(), []
+
+    def hang_up(server):
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                connection, _ = server.accept()
+                connection.close()
+                calls.append(time.monotonic())
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        thread = threading.Thread(target=hang_up, args=(server,))
+        thread.start()
+        sink = StreamSink(f"tcp://127.0.0.1:{server.getsockname()[1]}", 96, 64, Fraction(25))
+        rng = np.random.default_rng(0)
+        for index in range(350):
+            sink.write(Frame(rng.integers(0, 256, (64, 96, 3), np.uint8), 40_000 * index))
+            time.sleep(0.01)
+        sink.close()
+        stop.set()
+        thread.join()
+    assert 2 <= len(calls) <= 4
+    assert len(caplog.messages) == 1
 
 
 def test_a_receiver_that_reads_nothing_holds_nothing_up():
@@ -261,3 +288,27 @@ def test_no_thread_is_left(tmp_path):
     sink.close()
     assert set(threading.enumerate()) <= before
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_stopped_before_a_frame_or_after_the_end(tmp_path):
+    recorder = Recorder(96, 64, None)
+    recorder.start(tmp_path / "a.mp4")
+    assert recorder.stop() is None
+    recorder.close()
+    with pytest.raises(OutputError, match="the run has ended"):
+        recorder.start(tmp_path / "b.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_that_cannot_begin_leaves_no_file(tmp_path, monkeypatch, caplog):
+    recorder = Recorder(96, 64, None)
+
+    def fail(_path):
+        raise OutputError("no space left")
+
+    monkeypatch.setattr(recorder, "_encoder", fail)
+    recorder.start(tmp_path / "a.mp4")
+    recorder.write(frame(0, 0))
+    recorder.close()
+    assert "no space left" in caplog.text
+    assert list(tmp_path.iterdir()) == []

@@ -310,7 +310,9 @@ $("snapshot").addEventListener("click", async () => {
 });
 $("record").addEventListener("click", async () => {
   const answer = await post("record", { on: !status?.recording });
-  if (answer) say(`${answer.recording ? "Recording into" : "Recorded"} ${answer.file ?? ""}`);
+  if (!answer) return;
+  const nothing = "Nothing was recorded: no frame came";
+  say(answer.file ? `${answer.recording ? "Recording into" : "Recorded"} ${answer.file}` : nothing);
 });
 document.addEventListener("visibilitychange", askForPicture);
 const redraw = () => Object.values(plots).forEach((plot) => plot.draw());

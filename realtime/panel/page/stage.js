@@ -84,7 +84,8 @@ export class Stage {
     box.type = "button";
     box.dataset.id = id;
     box.append(document.createElement("span"));
-    box.addEventListener("click", () => this.dragged || this.onFace(id));
+    // A key's click (detail 0) is never the end of a drag.
+    box.addEventListener("click", (event) => (this.dragged && event.detail) || this.onFace(id));
     this.boxes.append(box);
     return box;
   }
