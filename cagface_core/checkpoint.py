@@ -212,7 +212,7 @@ def find_sr(preset: str, weights: str) -> Path:
     """
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
-    if weights.endswith(".safetensors") or os.sep in weights or Path(weights).exists():
+    if weights.endswith(".safetensors") or os.sep in weights or Path(weights).is_file():
         return Path(weights)
     path = WEIGHTS_DIR / f"{preset}-{weights}.safetensors"
     if not path.is_file():

@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cagface_core import checkpoint
+from cagface_core.attention import MAP_PX
 from cagface_core.config import EnhancerConfig, Tuning
 from cagface_core.crop import BUCKETS_PX, choose_crop, cut, reach
 from cagface_core.detect import Detector, open_detector
@@ -278,16 +280,23 @@ class FaceEnhancer:
             patience = work.tuning.patience * (_PATIENCE if busy and waits else 1.0)
             found = state.attention.find(face, crop, picture, time_s, patience)
             hits += found is not None
-            if found is None and self.on_device:
-                # a frame never waits for a parse that it can do without
-                found = state.attention.newest(face, crop)
-                if found is not None and face.id not in state.parsing:
-                    parsing = work.engine.parse_aside(picture)
-                    state.parsing[face.id] = Asked(face, crop, picture, time_s, parsing)
-            if found is None:
-                busy = True
-                (found,) = work.engine.parse([picture])
-                state.attention.keep(face, crop, picture, time_s, found)
+            try:
+                if found is None and self.on_device:
+                    # a frame never waits for a parse that it can do without
+                    found = state.attention.newest(face, crop)
+                    if found is not None and face.id not in state.parsing:
+                        parsing = work.engine.parse_aside(picture)
+                        state.parsing[face.id] = Asked(face, crop, picture, time_s, parsing)
+                if found is None:
+                    busy = True
+                    (found,) = work.engine.parse([picture])
+                    state.attention.keep(face, crop, picture, time_s, found)
+            except RuntimeError as error:  # old heatmaps, or none, are better than no face
+                self._tell("the components cannot be found", error)
+                if found is None:
+                    found = state.attention.newest(face, crop)
+                if found is None:
+                    found = torch.zeros(1, 3, MAP_PX, MAP_PX, device=work.engine.device)
             maps.append(found)
         return maps, hits
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cagface_core import ConfigError, EnhancerConfig, Image
+from cagface_core import ConfigError, EnhancerConfig, Image, OutputError
 from realtime.options import Context, add_enhancer_arguments, enhancer_config
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
     from realtime.run import VideoJob, Watcher, run_video
     from realtime.video_out import EncodeOptions
 
+    check_stats_place(arguments)
     options = enhancer_config(arguments, "file")
     job = VideoJob(
         source=arguments.source,
@@ -196,6 +197,16 @@ def print_start(context: Context, started: Started) -> None:
         f"to   {started.sink}: {started.width}x{started.height}",
     ):
         context.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def check_stats_place(arguments: argparse.Namespace) -> None:
+    """Find out before a run whether ``--stats-json`` can be written. Raises `OutputError`."""
+    place: Path | None = arguments.stats_json
+    if place is not None and (place.is_dir() or not place.parent.is_dir()):
+        raise OutputError(
+            f"--stats-json {place}: expected a file in a folder that is there; make the folder "
+            "first, or choose another"
+        )
 
 
 def print_summary(arguments: argparse.Namespace, summary: Summary, prefix: str) -> None:

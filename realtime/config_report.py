@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -94,12 +95,15 @@ def _example_value(key: str, action: argparse.Action) -> str:
         return "true"
     if value is None:
         metavar = action.metavar if isinstance(action.metavar, str) else key.upper()
-        return str(list(action.choices)[0]) if action.choices else f'"{metavar}"'  # noqa: RUF015
+        example = next(iter(action.choices)) if action.choices else metavar
+        return str(example) if isinstance(example, int) else json.dumps(example)
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(f'"{item}"' for item in cast("list[object]", value)) + "]"
-    return f'"{value}"'
+        items = [str(item) for item in cast("list[object]", value)]
+        several = action.nargs is not None or type(action).__name__ == "_AppendAction"
+        return json.dumps(items if several else ",".join(items))
+    return json.dumps(str(value))
 
 
 def write_example(file: Path, text: str) -> None:

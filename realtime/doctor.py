@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.table import Table
 from rich.text import Text
 
-from realtime.self_test import SelfTest
+if TYPE_CHECKING:
+    from realtime.self_test import SelfTest
 
 Status = Literal["pass", "warn", "fail"]
 

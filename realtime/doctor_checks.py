@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cagface_core import EnhancerConfig
 from realtime.devices import Device
@@ -29,7 +30,10 @@ from realtime.doctor import Finding
 from realtime.environment import check_cv2
 from realtime.options import MakeEnhancer
 from realtime.process import in_own_thread, leave_a_core
-from realtime.self_test import SelfTest
+
+# Nothing above may load what is to be checked: OpenCV, MediaPipe, PyAV.
+if TYPE_CHECKING:
+    from realtime.self_test import SelfTest
 
 _LEAST_FREE_BYTES = 1 << 30
 _FLUENT_FPS = 24

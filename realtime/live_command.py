@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from contextlib import ExitStack, closing
 from fractions import Fraction
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from cagface_core import ConfigError
-from realtime.commands import add_stats_arguments, print_start, print_summary
+from realtime.commands import add_stats_arguments, check_stats_place, print_start, print_summary
 from realtime.options import Context, add_enhancer_arguments, enhancer_config
 from realtime.process import age_s
 
@@ -112,6 +113,11 @@ def _run(arguments: argparse.Namespace, context: Context, status: Status) -> Sum
 
     if arguments.virtual_camera and arguments.no_virtual_camera:
         raise ConfigError("--virtual-camera and --no-virtual-camera contradict each other")
+    check_stats_place(arguments)
+    for name in ("fps", "seconds"):
+        value: float | None = getattr(arguments, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"--{name} {value:g} is not possible; expected a number above 0")
     options = enhancer_config(arguments, "live")
     width, height = arguments.size or (None, None)
     job = LiveJob(

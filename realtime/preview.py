@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _TITLE = "CAGFace Live"
-_NO_KEY = 255
+_NO_KEY, _LAST_LETTER = -1, 0x7F
 _FIRST_PAINT_MS = 50
 _LARGEST_PX, _SMALLEST_PX = 1280, 640
 """Across, of the window as it opens; the user makes it any size."""
@@ -110,8 +110,9 @@ class PreviewSink:
         )
         cv2.imshow(_TITLE, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         # Not waitKey(1): its millisecond is over before Qt has painted, and the window stays black.
-        while (key := cv2.pollKey() & 0xFF) != _NO_KEY:
-            self._press(chr(key), self._live)
+        while (key := cv2.pollKey()) != _NO_KEY:
+            if key <= _LAST_LETTER:  # an arrow is 0xFF51, whose last byte would be a Q
+                self._press(chr(key), self._live)
         self._use_mouse(self._live, shown, canvas)
 
     def finish(self) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -152,7 +153,7 @@ def run_doctor_command(arguments: argparse.Namespace, context: Context) -> int:
         test = _self_test(context)
         return checks.speed_finding(test, load)
 
-    devices = find_devices()
+    devices = cache(find_devices)
     todo: list[tuple[str, Callable[[], Finding]]] = [
         ("python", checks.check_python),
         ("torch", checks.check_torch),
@@ -161,8 +162,8 @@ def run_doctor_command(arguments: argparse.Namespace, context: Context) -> int:
         ("video files", checks.check_av),
         ("libraries", checks.check_libraries),
         ("screen", checks.check_screen),
-        ("camera", lambda: checks.check_cameras(devices, camera_advice())),
-        ("virtual camera", lambda: checks.check_virtual_camera(devices)),
+        ("camera", lambda: checks.check_cameras(devices(), camera_advice())),
+        ("virtual camera", lambda: checks.check_virtual_camera(devices())),
         ("weights", checks.check_weights),
         ("disk", checks.check_disk),
         ("cache", lambda: checks.check_cache(user_cache_path() / "cagface-live")),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome
+from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome, checkpoint
 from cagface_core.config import Mode
 from cagface_core.consistency import resize
 from cagface_core.detect import open_detector
@@ -126,6 +126,26 @@ def test_a_network_that_fails_or_runs_wild_leaves_the_plain_face(
     result = enhancer.enhance(frames[0], enhancer.new_state())
     assert result.outcomes == (Outcome.FAILED,)
     assert np.array_equal(result.rgb, plain)
+
+
+def test_a_face_whose_components_cannot_be_found_is_enhanced_all_the_same(
+    enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(enhancer.engine, "parse", broken)
+    result = enhancer.enhance(frames[0], enhancer.new_state())
+    assert result.outcomes == (Outcome.ENHANCED,)
+    assert result.counts["attention_misses"] == 1
+
+
+def test_a_folder_that_is_named_like_weights_is_not_taken_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "webcam").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert checkpoint.find_sr("pico", "webcam").parent == checkpoint.WEIGHTS_DIR
 
 
 def test_a_frame_without_faces_is_the_plain_upscale(enhancer: FaceEnhancer):

@@ -75,6 +75,10 @@ BAD = {
     "folder as output": (["video", "good.mp4", "pictures"], "is a folder|unknown kind"),
     "unknown suffix": (["video", "good.mp4", "out.xyz"], "unknown kind of video file"),
     "unknown codec": (["video", "good.mp4", "out.mp4", "--codec", "h266"], "usable: libx264"),
+    "figures nowhere": (
+        ["video", "good.mp4", "out.mp4", "--stats-json", "none/s.json"],
+        "make the folder",
+    ),
     "bad crf": (["video", "good.mp4", "out.mp4", "--crf", "99"], "--crf 99"),
     "audio for webm": (["video", "good.mp4", "out.webm"], "--no-audio"),
     "missing picture": (["image", "none.png", "out.png"], "no such file"),

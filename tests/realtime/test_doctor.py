@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -280,3 +281,19 @@ def test_the_table_takes_any_text_and_no_fix_is_broken(capsys):
 
 def test_a_folder_named_by_a_path_is_shown_whole(tmp_path: Path):
     assert str(tmp_path) in checks.check_disk(tmp_path, 2 << 30).found
+
+
+@pytest.mark.parametrize("missing", ["cv2", "av", "mediapipe"])
+def test_what_it_is_to_report_does_not_keep_it_from_starting(missing, repository):
+    program = f"""
+import sys
+sys.modules[{missing!r}] = None
+from realtime import devices_report, doctor_checks, setup_commands
+from realtime.doctor import examine
+checks = [doctor_checks.check_opencv, doctor_checks.check_av, doctor_checks.check_mediapipe]
+print(*(f.status for f in examine([(check.__name__, check) for check in checks])))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert "fail" in done.stdout.split()

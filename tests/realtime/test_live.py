@@ -117,6 +117,12 @@ def test_contradicting_options(capsys):
     assert "contradict" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", ["--seconds -5", "--seconds nan", "--fps 0", "--fps inf"])
+def test_numbers_that_are_none(words, capsys):
+    assert live([*words.split(), "--no-virtual-camera"], make_enhancer=PlainEnhancer) == 2
+    assert "expected a number above 0" in capsys.readouterr().err
+
+
 def test_a_mistake_in_the_source_loads_nothing(capsys):
     made = []
     assert live(["--webcam", "missing.mp4"], make_enhancer=made.append) == 2

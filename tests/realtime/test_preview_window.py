@@ -178,6 +178,9 @@ def test_the_window_paints_and_obeys(window, tmp_path):
         return float((window.picture().max(axis=2) < 120).mean())
 
     window.until(all_red)  # the first note goes by itself
+    for key in ("Left", "Up", "Right", "Insert"):  # which are no q, r, s and c
+        window.key(key)
+        time.sleep(0.1)
     window.key("h")
     window.until(lambda: dark_share() > 0.15)
     window.key("h")
