@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 import sys
@@ -14,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from cagface_core.paths import Runner
 
@@ -44,21 +46,45 @@ def fastest(
     key = _key(paths, weights_sha256)
     file = _cache_file()
     times_ms = _read(file).get(key)
-    runners: dict[str, Runner] = {}
-    if times_ms is None or set(times_ms) != set(paths):
-        runners = {path: open_path(path) for path in paths}
-        times_ms = _measure(runners, channels)
-        _write(file, key, times_ms)
-        log.info("measured the paths of this processor: %s", _told(times_ms))
-    best = min(times_ms, key=lambda path: times_ms[path])
-    return runners.get(best) or open_path(best), _told(times_ms)
-
-
-def _measure(runners: Mapping[str, Runner], channels: int) -> dict[str, float]:
-    """Milliseconds for one crop by path, the best of a few rounds in which they take turns."""
+    if times_ms is not None and set(times_ms) == set(paths):
+        try:
+            return open_path(_best(times_ms)), _told(times_ms)
+        except Exception as error:  # noqa: BLE001  it worked when it was measured
+            log.warning("%s works no more: %s; measuring anew", _best(times_ms), error)
     block = torch.zeros(1, channels, _SIDE_PX, _SIDE_PX)
-    for runner in runners.values():
-        runner(block, _FACTOR)  # prepares
+    runners = _open_all(paths, open_path, block)
+    times_ms = dict.fromkeys(paths, math.inf) | _measure(runners, block)
+    _write(file, key, times_ms)
+    log.info("measured the paths of this processor: %s", _told(times_ms))
+    return runners[_best(times_ms)], _told(times_ms)
+
+
+def _best(times_ms: Times) -> str:
+    return min(times_ms, key=lambda path: times_ms[path])
+
+
+def _open_all(
+    paths: tuple[str, ...], open_path: Callable[[str], Runner], block: Tensor
+) -> dict[str, Runner]:
+    """Those that open and compute; nobody asked for one of them in particular."""
+    runners: dict[str, Runner] = {}
+    failed: Exception | None = None
+    for path in paths:
+        try:
+            runner = open_path(path)
+            runner(block, _FACTOR)  # prepares
+        except Exception as error:  # noqa: BLE001  a package of others may raise anything
+            log.warning("%s does not work here and is left out: %s", path, error)
+            failed = error
+        else:
+            runners[path] = runner
+    if failed is not None and not runners:
+        raise failed
+    return runners
+
+
+def _measure(runners: Mapping[str, Runner], block: Tensor) -> dict[str, float]:
+    """Milliseconds for one crop by path, the best of a few rounds in which they take turns."""
     best_s = dict.fromkeys(runners, float("inf"))
     rounds, begin = 0, time.perf_counter()
     while rounds < _LEAST_ROUNDS or (
@@ -74,7 +100,7 @@ def _measure(runners: Mapping[str, Runner], channels: int) -> dict[str, float]:
 
 def _told(times_ms: Times) -> str:
     ordered = sorted(times_ms.items(), key=lambda item: item[1])
-    told = ", ".join(f"{path} {value:.1f} ms" for path, value in ordered)
+    told = ", ".join(f"{path} {value:.1f} ms" for path, value in ordered if value < math.inf)
     return f"{_SIDE_PX} px: {told}"
 
 

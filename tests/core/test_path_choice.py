@@ -73,6 +73,31 @@ def test_one_disturbance_does_not_decide(cache: Path):
     assert runner.path == "fast"
 
 
+def test_a_path_that_does_not_work_is_left_out(cache: Path, caplog: pytest.LogCaptureFixture):
+    opened: list[str] = []
+    broken = {"fast"}
+
+    def open_path(path: str) -> Timed:
+        if path in broken:
+            raise RuntimeError("its library is broken")
+        return Timed(path, 1, opened)
+
+    def taken() -> str:
+        return fastest(("slow", "fast"), open_path, 6, "a")[0].path
+
+    assert taken() == "slow"
+    assert "fast does not work here and is left out: its library is broken" in caplog.text
+    caplog.clear()
+    assert taken() == "slow"
+    assert caplog.text == "", "which is remembered"
+    broken = {"slow"}
+    assert taken() == "fast"
+    assert "slow works no more" in caplog.text
+    broken = {"slow", "fast"}
+    with pytest.raises(RuntimeError, match="library is broken"):
+        taken()
+
+
 @pytest.mark.parametrize("held", ["", "{", "[1]", '{"a": 3}', '{"KEY": {"fast": "x"}}', "\xff"])
 def test_a_damaged_memory_is_ignored_and_written_anew(cache: Path, held: str):
     choose([])
