@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -52,10 +52,7 @@ class EnhancerConfig:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, with ``ConfigError``."""
-        if self.scale not in SCALES:
-            raise ConfigError(f"scale {self.scale} is not possible; expected 1, 2 or 4")
-        if not 0.0 <= self.strength <= 1.0:
-            raise ConfigError(f"strength {self.strength} is out of range; expected 0 to 1")
+        _check(self.scale, (self.strength,), self.max_crop_px)
         if not 0.0 <= self.detail <= 1.0:
             raise ConfigError(f"detail {self.detail} is out of range; expected 0 to 1")
         if self.detail < 1 and self.weights != "detail":
@@ -64,10 +61,6 @@ class EnhancerConfig:
             raise ConfigError(f"unknown mode {self.mode!r}; expected {', '.join(get_args(Mode))}")
         if self.max_faces < 1:
             raise ConfigError(f"max_faces {self.max_faces} is too small; expected 1 or more")
-        if self.max_crop_px is not None and 0 != self.max_crop_px < 64:
-            raise ConfigError(
-                f"max_crop_px {self.max_crop_px} is too small; expected 64 or more, or 0: no limit"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +93,9 @@ class Tuning:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, with ``ConfigError``."""
-        if self.scale not in SCALES:
-            raise ConfigError(f"scale {self.scale} is not possible; expected 1, 2 or 4")
-        for strength in (self.strength, *self.strength_of.values()):
-            if not 0.0 <= strength <= 1.0:
-                raise ConfigError(f"strength {strength} is out of range; expected 0 to 1")
+        _check(self.scale, (self.strength, *self.strength_of.values()), self.max_crop_px)
         if self.max_faces < 0:
             raise ConfigError(f"max_faces {self.max_faces} is too small; expected 0 or more")
-        if self.max_crop_px < 0 or 0 < self.max_crop_px < 64:
-            raise ConfigError(
-                f"max_crop_px {self.max_crop_px} is too small; expected 64 or more, or 0: no limit"
-            )
         if not self.patience >= 1.0:
             raise ConfigError(f"patience {self.patience} is too small; expected 1 or more")
 
@@ -119,3 +104,16 @@ class Tuning:
         if self.only is not None and id not in self.only:
             return 0.0
         return self.strength_of.get(id, self.strength)
+
+
+def _check(scale: int, strengths: Iterable[float], max_crop_px: int | None) -> None:
+    """Refuse what makes no sense at the start or later, with ``ConfigError``."""
+    if scale not in SCALES:
+        raise ConfigError(f"scale {scale} is not possible; expected 1, 2 or 4")
+    for strength in strengths:
+        if not 0.0 <= strength <= 1.0:
+            raise ConfigError(f"strength {strength} is out of range; expected 0 to 1")
+    if max_crop_px is not None and 0 != max_crop_px < 64:
+        raise ConfigError(
+            f"max_crop_px {max_crop_px} is too small; expected 64 or more, or 0: no limit"
+        )

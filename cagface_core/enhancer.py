@@ -107,11 +107,8 @@ class FaceEnhancer:
     @property
     def presets(self) -> tuple[str, ...]:
         """The presets that these weights come in, smallest first; one for a file of one's own."""
-        names = [
-            name
-            for name in checkpoint.PRESETS
-            if (checkpoint.WEIGHTS_DIR / f"{name}-{self.config.weights}.safetensors").is_file()
-        ]
+        shipped = checkpoint.shipped()
+        names = [n for n in checkpoint.PRESETS if f"{n}-{self.config.weights}" in shipped]
         return tuple(names) or (self.tuning.preset,)
 
     def device_frame(self, tuning: Tuning) -> DeviceFrame:

@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cagface_core import ConfigError, EnhancerConfig, Image, OutputError
+from cagface_core import ConfigError, EnhancerConfig, Image
 from realtime.options import Context, add_enhancer_arguments, enhancer_config
+from realtime.partial_file import check_output
 
 if TYPE_CHECKING:
     from realtime.run import Started
@@ -201,12 +202,8 @@ def print_start(context: Context, started: Started) -> None:
 
 def check_stats_place(arguments: argparse.Namespace) -> None:
     """Find out before a run whether ``--stats-json`` can be written. Raises `OutputError`."""
-    place: Path | None = arguments.stats_json
-    if place is not None and (place.is_dir() or not place.parent.is_dir()):
-        raise OutputError(
-            f"--stats-json {place}: expected a file in a folder that is there; make the folder "
-            "first, or choose another"
-        )
+    if arguments.stats_json is not None:
+        check_output(arguments.stats_json, overwrite=True)
 
 
 def print_summary(arguments: argparse.Namespace, summary: Summary, prefix: str) -> None:

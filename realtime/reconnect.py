@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from cagface_core import CagfaceError, Frame, Image
+from realtime.reopening import BackOff
 from realtime.source import Source
 
 _log = logging.getLogger(__name__)
@@ -169,7 +170,8 @@ class Reconnecting:
     def _read(self) -> None:
         """The reader thread."""
         source, self._first = self._first, None
-        pause_s = self._patience.first_s
+        patience = self._patience
+        back_off = BackOff(patience.first_s, patience.most_s)
         try:
             while not self._closed.is_set():
                 if source is None:
@@ -179,12 +181,11 @@ class Reconnecting:
                     frames, trouble = self._drain(source)
                     source = None
                     if frames:
-                        pause_s = self._patience.first_s
+                        back_off = BackOff(patience.first_s, patience.most_s)
                     with self._changed:
                         self._trouble = trouble
                         self._changed.notify_all()
-                self._closed.wait(pause_s)
-                pause_s = min(2 * pause_s, self._patience.most_s)
+                self._closed.wait(back_off.next_wait_s())
         except BaseException as error:  # noqa: BLE001  handed to whoever takes the frames
             with self._changed:
                 self._error = error

@@ -15,15 +15,15 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 5.0
 
 
 class BackOff:
-    """When to try again: after 0.5 s first, then each time after twice as long, up to 5 s."""
+    """When to try again: after ``first_s`` seconds, then each time twice as long, up to a limit."""
 
-    def __init__(self) -> None:
-        self._wait_s = _FIRST_WAIT_S
+    def __init__(self, first_s: float = _FIRST_WAIT_S, longest_s: float = _LONGEST_WAIT_S) -> None:
+        self._wait_s, self._longest_s = first_s, longest_s
 
     def next_wait_s(self) -> float:
         """How long to wait before the next try, in seconds."""
         wait_s = self._wait_s
-        self._wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+        self._wait_s = min(2 * wait_s, self._longest_s)
         return wait_s
 
 

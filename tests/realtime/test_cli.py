@@ -77,7 +77,7 @@ BAD = {
     "unknown codec": (["video", "good.mp4", "out.mp4", "--codec", "h266"], "usable: libx264"),
     "figures nowhere": (
         ["video", "good.mp4", "out.mp4", "--stats-json", "none/s.json"],
-        "make the folder",
+        "none/s.json: the folder none does not exist; make it first",
     ),
     "bad crf": (["video", "good.mp4", "out.mp4", "--crf", "99"], "--crf 99"),
     "audio for webm": (["video", "good.mp4", "out.webm"], "--no-audio"),
