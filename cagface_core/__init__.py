@@ -1,5 +1,6 @@
 """CAGFace Live's core: faces of a frame super-resolved 4x by CAGFace and pasted back."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from cagface_core.config import EnhancerConfig, Tuning
@@ -11,41 +12,75 @@ from cagface_core.errors import (
     OutputError,
     WeightsError,
 )
-from cagface_core.types import Crop, Detection, Enhanced, Face, Frame, Image, Outcome
+from cagface_core.types import (
+    NO_RGB,
+    Crop,
+    Detection,
+    Enhanced,
+    Face,
+    Foreseen,
+    Frame,
+    Image,
+    Outcome,
+    Plane,
+    PlaneLayout,
+    Planes,
+)
 
 if TYPE_CHECKING:
+    from cagface_core.cuts import CutDetector
     from cagface_core.enhancer import FaceEnhancer
+    from cagface_core.hindsight import REACH_S, steadied
+    from cagface_core.planes import rgb_levels, upscale_planes
     from cagface_core.state import State
 
 __all__ = [
+    "NO_RGB",
+    "REACH_S",
     "CagfaceError",
     "ConfigError",
     "Crop",
+    "CutDetector",
     "Detection",
     "DeviceError",
     "Enhanced",
     "EnhancerConfig",
     "Face",
     "FaceEnhancer",
+    "Foreseen",
     "Frame",
     "Image",
     "InputError",
     "Outcome",
     "OutputError",
+    "Plane",
+    "PlaneLayout",
+    "Planes",
     "State",
     "Tuning",
     "WeightsError",
+    "rgb_levels",
+    "steadied",
+    "upscale_planes",
 ]
 
 
+_LATE = {
+    "CutDetector": "cuts",
+    "FaceEnhancer": "enhancer",
+    "REACH_S": "hindsight",
+    "State": "state",
+    "rgb_levels": "planes",
+    "steadied": "hindsight",
+    "upscale_planes": "planes",
+}
+
+
 def __getattr__(name: str) -> object:
-    """Import the enhancer, and torch with it, only where it is used: ``--help`` is fast."""
-    if name == "FaceEnhancer":
-        from cagface_core.enhancer import FaceEnhancer
+    """Import what needs torch or OpenCV only where it is used.
 
-        return FaceEnhancer
-    if name == "State":
-        from cagface_core.state import State
-
-        return State
+    So ``--help`` is fast, and a broken OpenCV is found by the check for it.
+    """
+    if name in _LATE:
+        return getattr(import_module(f"cagface_core.{_LATE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

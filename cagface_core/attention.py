@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cagface_core.bisenet import COMPONENTS, INPUT_PX
+from cagface_core.types import Picture
 
 MAP_PX = 64
 """Side of the square heatmaps, whatever the crop's size: they are smooth, and cheap to keep."""
@@ -22,8 +22,8 @@ LUMA = (0.299, 0.587, 0.114)
 """BT.601 weights of red, green, blue in the gamma-encoded luminance."""
 
 
-def to_signed(pictures: Sequence[NDArray[np.uint8]], device: str | torch.device = "cpu") -> Tensor:
-    """Stack (H, W, C) uint8 pictures of one size to (N, C, H, W) float32 in [-1, 1]."""
+def to_signed(pictures: Sequence[Picture], device: str | torch.device = "cpu") -> Tensor:
+    """Stack (H, W, C) pictures of one size, 0..255, to (N, C, H, W) float32 in [-1, 1]."""
     batch = torch.from_numpy(np.stack(pictures)).to(device)
     return batch.permute(0, 3, 1, 2).float() / 127.5 - 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -71,6 +72,12 @@ def cut(rgb: Image, crop: Crop) -> Image:
     if rows[-1] - rows[0] == crop.size - 1 and columns[-1] - columns[0] == crop.size - 1:
         return np.ascontiguousarray(rgb[crop.y : crop.y + crop.size, crop.x : crop.x + crop.size])
     return rgb[rows[:, None], columns[None, :]]
+
+
+def batches(sides: Sequence[int], most: int = 8) -> list[list[int]]:
+    """Group the indices of crops by side, at most ``most`` together."""
+    groups = [[i for i, side in enumerate(sides) if side == s] for s in sorted(set(sides))]
+    return [group[k : k + most] for group in groups for k in range(0, len(group), most)]
 
 
 def _around(face: Face, side: float) -> tuple[float, float, float]:

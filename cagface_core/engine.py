@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,7 +38,7 @@ from cagface_core.paths import (
 )  # fmt: skip
 from cagface_core.sparing import Sparing
 from cagface_core.tiles import tiled
-from cagface_core.types import Image
+from cagface_core.types import Image, Picture
 
 _ONE_PASS_PX = BUCKETS_PX[-1]  # larger pictures go through in tiles
 
@@ -169,12 +169,12 @@ class Engine:
 
     @torch.inference_mode()
     def residual(
-        self, pictures: list[Image], maps: list[Tensor], scale: int, limit_px: int = 0
+        self, pictures: Sequence[Picture], maps: list[Tensor], scale: int, limit_px: int = 0
     ) -> NDArray[np.float32]:
         """Super-resolve crops of one size; what the network adds to their plain upscale.
 
         Args:
-            pictures: N crops (H, W, 3) uint8 RGB, all of the same size.
+            pictures: N crops (H, W, 3) RGB in levels of 0..255, all of one size and dtype.
             maps: their heatmaps, (1, 3, MAP_PX, MAP_PX) each.
             scale: output scale 1, 2 or 4.
             limit_px: the network sees larger crops shrunk to this side; 0 means no limit, and

@@ -7,30 +7,43 @@ that lasts from frame to frame is in :class:`State`.
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cagface_core import checkpoint
 from cagface_core.attention import MAP_PX
+from cagface_core.clock import Clock
 from cagface_core.config import EnhancerConfig, Tuning
-from cagface_core.crop import BUCKETS_PX, choose_crop, cut, reach
+from cagface_core.cpu_frame import face_changes, upscale_with
+from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach
 from cagface_core.detect import Detector, open_detector
 from cagface_core.device_frame import Begun, DeviceFrame, download
 from cagface_core.engine import Engine
 from cagface_core.looks import Look, Looks
-from cagface_core.paste import feather, overlap, paste, upscale_frame
+from cagface_core.paste import upscale_frame
 from cagface_core.paths import find_device
 from cagface_core.pixels import convert
+from cagface_core.planes import rgb_levels
 from cagface_core.state import Asked, State
-from cagface_core.types import Crop, Enhanced, Face, Frame, Image, Outcome
+from cagface_core.track import UNSMOOTHED, Tracker
+from cagface_core.types import (
+    NO_RGB,
+    Crop,
+    Enhanced,
+    Face,
+    Floats,
+    Frame,
+    Image,
+    Outcome,
+    Picture,
+    Planes,
+)
 
 log = logging.getLogger(__name__)
 
@@ -125,15 +138,20 @@ class FaceEnhancer:
         """One line: network, weights, device."""
         return self.engine.description
 
-    def new_state(self) -> State:
-        """Start the memory of a new stream."""
-        return State(Looks(_LOOK_EVERY_S[self.config.mode]))
+    def new_state(self, *, ahead: bool = False) -> State:
+        """Start the memory of a new stream; ``ahead`` for :meth:`look`, whose boxes are raw."""
+        looks = Looks(_LOOK_EVERY_S[self.config.mode])
+        return State(looks, Tracker(UNSMOOTHED)) if ahead else State(looks)
+
+    def look(self, frame: Frame, state: State) -> tuple[Face, ...]:
+        """Only find and track the faces of the next frame, to foresee it for :meth:`enhance`."""
+        return self._find(frame, state)[0]
 
     def enhance(self, frame: Frame, state: State, tuning: Tuning | None = None) -> Enhanced:
         """Enhance the faces of one frame.
 
         Args:
-            frame: (H, W, 3) uint8 RGB, at least 2x2.
+            frame: (H, W, 3) uint8 RGB, at least 2x2; one with planes is made in planes.
             state: the stream's memory, changed in place.
             tuning: what to do with this frame; None is :attr:`tuning`.
 
@@ -142,41 +160,46 @@ class FaceEnhancer:
             shown plainly upscaled and counted; only detection, tracking and a preset that cannot
             be loaded can raise.
         """
-        clock = _Clock()
+        clock = Clock()
         tuning = tuning or self.tuning
         engine = self.load(tuning.preset)
         before = Counter(engine.counts)
-        begun = self._begin(frame.rgb, tuning)
+        begun = self._begin(frame.rgb, tuning) if frame.planes is None else None
         with clock("detect"):
             found, looked = self._find(frame, state)
-            faces, strengths = state.fader.choose(found, tuning, frame.time_s)
+            shown, strengths = state.fader.choose(found, tuning, frame.time_s)
         with clock("crop"):
-            crops = self._crop(faces, frame.rgb, state)
+            crops = self._crop(shown, frame.rgb, state)
             pictures = [cut(frame.rgb, crop) for crop in crops]
-        work = _Work(engine, tuning, faces, strengths, crops, pictures)
+            seen: Sequence[Picture] = pictures
+            if frame.planes is not None and frame.planes.layout.bits > 8:
+                seen = [rgb_levels(frame.planes, crop) for crop in crops]
+        work = _Work(engine, tuning, shown, strengths, crops, pictures, seen)
         with clock("attention"):
             maps, hits = self._attend(work, frame.time_s, state, looked)
         composed = begun and self._finish(begun, work, maps, state, clock)
-        canvas, outcomes = composed or self._compose(frame.rgb, work, maps, state, clock)
-        counts = {"attention_hits": hits, "attention_misses": len(faces) - hits}
+        canvas, outcomes = composed or self._compose(frame, work, maps, state, clock)
+        counts = {"attention_hits": hits, "attention_misses": len(shown) - hits}
         counts |= engine.counts - before
-        became = dict(zip((face.id for face in faces), outcomes, strict=True))
+        became = dict(zip((face.id for face in shown), outcomes, strict=True))
         all_outcomes = tuple(became.get(face.id, Outcome.LEFT) for face in found)
+        if isinstance(canvas, Planes):
+            return Enhanced(NO_RGB, found, all_outcomes, clock.times_ms, counts, canvas)
         return Enhanced(canvas, found, all_outcomes, clock.times_ms, counts)
 
     def _compose(
-        self, rgb: Image, work: _Work, maps: list[Tensor], state: State, clock: _Clock
-    ) -> tuple[Image, list[Outcome]]:
+        self, frame: Frame, work: _Work, maps: list[Tensor], state: State, clock: Clock
+    ) -> tuple[Image | Planes, list[Outcome]]:
         """Enhance the faces and paste them into the upscaled frame, on the processor."""
+        scale = work.tuning.scale
         with clock("network"):
             residuals, outcomes = self._enhance(work, maps)
-        with clock("background"):
-            canvas = upscale_frame(rgb, work.tuning.scale)
         with clock("steady"):
-            self._steady(work, canvas, residuals, state)
+            self._steady(work, residuals, state)
         with clock("paste"):
-            self._paste(canvas, work, residuals)
-        return canvas, outcomes
+            changes = face_changes(work.faces, work.crops, residuals, work.strengths, frame)
+        with clock("background"):
+            return upscale_with(frame, changes, scale), outcomes
 
     def _begin(self, rgb: Image, tuning: Tuning) -> Begun | None:
         """Start what needs no faces yet, where the frame is composed on the device."""
@@ -187,7 +210,7 @@ class FaceEnhancer:
             return None
 
     def _finish(
-        self, begun: Begun, work: _Work, maps: list[Tensor], state: State, clock: _Clock
+        self, begun: Begun, work: _Work, maps: list[Tensor], state: State, clock: Clock
     ) -> tuple[Image, list[Outcome]] | None:
         """Compose the frame on the device; None where that failed."""
         try:
@@ -206,6 +229,13 @@ class FaceEnhancer:
         outcomes = [Outcome.ENHANCED if ok else Outcome.GUARDED for ok in sane]
         state.device_steadier.forget_others({i for i, ok in zip(ids, sane, strict=True) if ok})
         return rgb, outcomes
+
+    def enhance_picture(self, rgb: Image) -> Image:
+        """Enhance the faces of one picture: (H, W, 3) to (scale*H, scale*W, 3) uint8 RGB.
+
+        For a picture on its own; frames of a stream go to :meth:`enhance` with a state.
+        """
+        return self.enhance(Frame(rgb), self.new_state()).rgb
 
     def enhance_aligned(self, rgb: Image) -> Image:
         """Super-resolve a picture that is a face crop already: no detection, no mask.
@@ -231,8 +261,18 @@ class FaceEnhancer:
         """Release the detector."""
         self.detector.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _find(self, frame: Frame, state: State) -> tuple[tuple[Face, ...], bool]:
         """Follow the faces by their motion, and detect where it is time; whether it was."""
+        if frame.foreseen is not None:
+            if frame.foreseen.begins:
+                state.reset()
+            return frame.foreseen.faces, False
         if state.cuts.is_cut(frame.rgb):
             state.forget_faces()
         motions = state.follower.follow(frame.rgb)
@@ -299,10 +339,10 @@ class FaceEnhancer:
 
     def _enhance(
         self, work: _Work, maps: list[Tensor]
-    ) -> tuple[list[NDArray[np.float32] | None], list[Outcome]]:
+    ) -> tuple[list[Floats | None], list[Outcome]]:
         """Run the network on all faces, those of one size in one batch, and guard its output."""
-        pictures = work.pictures
-        residuals: list[NDArray[np.float32] | None] = [None] * len(pictures)
+        pictures = work.seen
+        residuals: list[Floats | None] = [None] * len(pictures)
         outcomes = [Outcome.FAILED] * len(pictures)
         for chosen in batches([picture.shape[0] for picture in pictures]):
             try:
@@ -331,37 +371,15 @@ class FaceEnhancer:
             self._told.add(kind)
             log.warning("%s: %s; further failures of this kind are only counted", what, error)
 
-    def _steady(
-        self, work: _Work, canvas: Image, residuals: list[NDArray[np.float32] | None], state: State
-    ) -> None:
-        """Average still faces over time, in place; ``canvas`` is the plain upscale of the frame."""
-        scale = work.tuning.scale
+    def _steady(self, work: _Work, residuals: list[Floats | None], state: State) -> None:
+        """Average still faces over time, in place."""
         shown = {f.id for f, r in zip(work.faces, residuals, strict=True) if r is not None}
         state.steadier.forget_others(shown)
         for index, (face, residual) in enumerate(zip(work.faces, residuals, strict=True)):
             if residual is not None:
-                crop = work.crops[index]
-                plain = cut(canvas, Crop(scale * crop.x, scale * crop.y, scale * crop.size))
-                residuals[index] = state.steadier.steady(
-                    face.id, crop, work.pictures[index], plain, residual
-                )
-
-    def _paste(
-        self, canvas: Image, work: _Work, residuals: list[NDArray[np.float32] | None]
-    ) -> None:
-        """Blend every enhanced face into the canvas, smallest last so that it stays on top."""
-        scale = work.tuning.scale
-        base = canvas.copy() if overlap(work.crops) else canvas
-        height, width = canvas.shape[0] // scale, canvas.shape[1] // scale
-        for face, crop, residual, strength in zip(
-            work.faces, work.crops, residuals, work.strengths, strict=True
-        ):
-            if residual is None:
-                continue
-            mask = feather(crop, reach(face), height, width, scale)
-            if strength < 1:
-                mask *= strength
-            paste(canvas, base, residual, mask, crop, scale)
+                crop, picture = work.crops[index], work.pictures[index]
+                plain = upscale_frame(picture, work.tuning.scale)
+                residuals[index] = state.steadier.steady(face.id, crop, picture, plain, residual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,22 +392,6 @@ class _Work:
     strengths: list[float]
     crops: list[Crop]
     pictures: list[Image]
-
-
-def batches(sides: Sequence[int], most: int = 8) -> list[list[int]]:
-    """Group the indices of crops by side, at most ``most`` together."""
-    groups = [[i for i, side in enumerate(sides) if side == s] for s in sorted(set(sides))]
-    return [group[k : k + most] for group in groups for k in range(0, len(group), most)]
-
-
-class _Clock:
-    """Milliseconds per named step."""
-
-    def __init__(self) -> None:
-        self.times_ms: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Generator[None]:
-        begin = time.perf_counter()
-        yield
-        self.times_ms[name] = (time.perf_counter() - begin) * 1000
+    """What is looked at, in 8 bits."""
+    seen: Sequence[Picture]
+    """What the network sees, as deep as the source is."""

@@ -7,11 +7,12 @@ upscale, at every output scale, so a seam has nothing to show.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from cagface_core.types import Crop, Image
+from cagface_core.types import Change, Crop, Floats, Image
 
 _FEATHER = 0.14  # of the crop's side
 _DEAD_PX = 2  # frame pixels at a cut edge that never show: the network's padding reaches there
@@ -27,7 +28,7 @@ def upscale_frame(rgb: Image, scale: int) -> Image:
 
 def ramps(
     crop: Crop, reach: tuple[float, float, float], frame_height: int, frame_width: int, scale: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[Floats, Floats]:
     """The two sides of the paste mask of a crop, which is their product.
 
     Args:
@@ -49,52 +50,75 @@ def ramps(
 
 
 def feather(
-    crop: Crop, reach: tuple[float, float, float], frame_height: int, frame_width: int, scale: int
-) -> NDArray[np.float32]:
-    """The paste mask of a crop, (scale*size, scale*size, 3), equal in all colours; see `ramps`."""
+    crop: Crop, reach: tuple[float, float, float], frame_height: int, frame_width: int, scale: int,
+    strength: float = 1.0,
+) -> Floats:  # fmt: skip
+    """The paste mask of a crop, (scale*size, scale*size, 3), equal in all colours; see `ramps`.
+
+    It is ``strength`` where they are 1.
+    """
     rows, columns = ramps(crop, reach, frame_height, frame_width, scale)
+    if strength < 1:
+        rows = rows * np.float32(strength)
     # A mask of one channel would make numpy go through a picture three values at a time.
     return (rows[:, None] * columns.repeat(3)[None, :]).reshape(*2 * rows.shape, 3)
 
 
-def paste(
-    canvas: Image, base: Image, residual: NDArray[np.float32], mask: NDArray[np.float32],
-    crop: Crop, scale: int,
-) -> None:  # fmt: skip
-    """Blend one face into the canvas, in place.
+def find_changes(
+    crops: Sequence[Crop], residuals: Sequence[Floats], masks: Sequence[Floats],
+    frame_height: int, frame_width: int,
+) -> list[Change]:  # fmt: skip
+    """Tell what the faces of a frame add to its upscale; where two overlap, the later one covers.
 
     Args:
-        canvas: (scale*H, scale*W, 3) uint8, the frame being composed.
-        base: the plain upscale; may be ``canvas`` itself when no two crops overlap.
-        residual: (scale*size, scale*size, 3) in levels of 0..255.
-        mask: (scale*size, scale*size, 3), 0 shows what is there, 1 the enhanced face.
-        crop: where the face lies in the frame before upscaling.
-        scale: the output scale.
+        crops: where the faces lie in the frame before upscaling.
+        residuals: (scale*size, scale*size, 3) each, in levels of 0..255.
+        masks: (scale*size, scale*size, 3), 0 shows what is there, 1 the enhanced face.
+        frame_height: rows of the frame before upscaling.
+        frame_width: columns of it.
+
+    Returns:
+        One change each, cut to the frame; they add up, in any order.
     """
-    height, width = canvas.shape[:2]
-    top, left, side = crop.y * scale, crop.x * scale, crop.size * scale
-    y0, x0, y1, x1 = max(top, 0), max(left, 0), min(top + side, height), min(left + side, width)
-    inner = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
-    outer = np.s_[y0:y1, x0:x1]
-    there = canvas[outer]
-    change = residual[inner]
-    if base is not canvas:
-        change = change + base[outer] - there
-    canvas[outer] = cv2.add(there, mask[inner] * change, dtype=cv2.CV_8U)
+    if not crops:
+        return []
+    scale = residuals[0].shape[0] // crops[0].size
+    shown = [
+        (max(c.x, 0), max(c.y, 0), min(c.x + c.size, frame_width), min(c.y + c.size, frame_height))
+        for c in crops
+    ]
+
+    def part(picture: Floats, i: int, box: tuple[int, int, int, int]) -> Floats:
+        left, top, right, bottom = (
+            scale * (at - start)
+            for at, start in zip(box, 2 * (crops[i].x, crops[i].y), strict=True)
+        )
+        return picture[top:bottom, left:right]
+
+    changes: list[Change] = []
+    for i, box in enumerate(shown):
+        levels = part(masks[i], i, box) * part(residuals[i], i, box)
+        left, top = scale * box[0], scale * box[1]
+        for k in range(i + 1, len(crops)):
+            x0, y0 = max(box[0], shown[k][0]), max(box[1], shown[k][1])
+            x1, y1 = min(box[2], shown[k][2]), min(box[3], shown[k][3])
+            if x0 < x1 and y0 < y1:
+                covered = np.s_[
+                    scale * y0 - top : scale * y1 - top, scale * x0 - left : scale * x1 - left
+                ]
+                levels[covered] *= 1 - part(masks[k], k, (x0, y0, x1, y1))
+        changes.append(Change(left, top, levels))
+    return changes
 
 
-def overlap(crops: list[Crop]) -> bool:
-    """Whether any two crops share pixels."""
-    return any(
-        a.x < b.x + b.size and b.x < a.x + a.size and a.y < b.y + b.size and b.y < a.y + a.size
-        for i, a in enumerate(crops)
-        for b in crops[:i]
-    )
+def add_to_rgb(canvas: Image, change: Change) -> None:
+    """Add a change to (H, W, 3) uint8 RGB, in place."""
+    height, width = change.levels.shape[:2]
+    where = np.s_[change.y : change.y + height, change.x : change.x + width]
+    canvas[where] = cv2.add(canvas[where], change.levels, dtype=cv2.CV_8U)
 
 
-def _ramp(
-    start: int, size: int, length: int, scale: int, near: float, reach: float
-) -> NDArray[np.float32]:
+def _ramp(start: int, size: int, length: int, scale: int, near: float, reach: float) -> Floats:
     """One side of the mask: smoothstep at the edges of what is shown, 1 at the frame's borders."""
     position = start + (np.arange(size * scale, dtype=np.float32) + 0.5) / scale
     width = reach * _FEATHER

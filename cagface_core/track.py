@@ -61,6 +61,10 @@ class TrackerConfig:
             raise ConfigError(f"tracker confirm_hits is {self.confirm_hits}: expected 1 or more")
 
 
+UNSMOOTHED = TrackerConfig(center_cutoff_hz=1e9, size_cutoff_hz=1e9)
+"""Boxes as detected, for those who smooth them with the future known."""
+
+
 class Tracker:
     """Follows faces from frame to frame. Plain state, no threads; times are stream seconds.
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from cagface_core import CagfaceError
-from realtime import commands, live_command, setup_commands
+from realtime import commands, live_command, setup_commands, video_command
 from realtime.environment import check_cv2
 from realtime.options import Context, MakeEnhancer, load_enhancer
 from realtime.settings import add_settings_arguments, parse_with_settings
@@ -43,9 +43,9 @@ class Command:
 COMMANDS = (
     Command(
         "video",
-        "enhance the faces of a video file",
-        commands.add_video_arguments,
-        commands.run_video_command,
+        "enhance the faces of a video file, or of many",
+        video_command.add_video_arguments,
+        video_command.run_video_command,
     ),
     Command(
         "image",
@@ -175,8 +175,16 @@ def _live_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _OneLineParser(argparse.ArgumentParser):
+    """Says a mistake in one line, as every other one is said, instead of after the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        said = message.removeprefix("argument ").replace("invalid _", "invalid ")
+        self.exit(2, f"error: {said}; {self.prog} --help tells what there is\n")
+
+
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=name, description=description)
+    parser = _OneLineParser(prog=name, description=description)
     parser.add_argument("--version", action="version", version=f"{name} {_version()}")
     parser.add_argument("--debug", action="store_true", help="log everything")
     return parser

@@ -1,4 +1,4 @@
-"""Decoded video frames become RGB pictures here, and back, with the colours the tags name."""
+"""Decoded video frames become RGB pictures here, in the colours that their tags name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from cagface_core import Image
 from realtime.source import ColourTags
 
-# Without the two chroma flags swscale takes short cuts that shift colours by up to 3 levels.
-_EXACT = (
+# For every conversion. Without the two chroma flags swscale takes short cuts that shift colours by
+# up to 3 levels.
+EXACT = (
     Interpolation.BICUBIC
     | Interpolation.ACCURATE_RND
     | Interpolation.FULL_CHR_H_INT
@@ -28,8 +29,34 @@ _MATRICES = {
 }
 """H.273 matrix coefficients -> swscale's constant. 0 (RGB), 2 (unspecified) and rare ones miss."""
 
+_WEIGHTS = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+    10: (0.2627, 0.0593),
+}
+"""H.273 matrix coefficients -> K_R and K_B."""
+
 _BT709, _SMPTE170M = 1, 6
 _HD_HEIGHT = 720
+
+
+def swscale_matrix(matrix: int) -> Colorspace:
+    """What swscale calls H.273 matrix coefficients; RGB, 0, has none of its own."""
+    return _MATRICES.get(matrix, Colorspace.ITU709)
+
+
+def luma_weights(matrix: int) -> tuple[float, float]:
+    """The weights of red and of blue in luma."""
+    return _WEIGHTS[matrix]
+
+
+def range_of(full: bool) -> ColorRange:
+    """What FFmpeg calls the range of code values."""
+    return ColorRange.JPEG if full else ColorRange.MPEG
 
 
 def tags_of(frame: av.VideoFrame) -> ColourTags:
@@ -54,55 +81,27 @@ def tags_of(frame: av.VideoFrame) -> ColourTags:
 
 
 class ColourConverter:
-    """Converts all frames of one stream; keeps swscale's tables between frames.
-
-    One converter serves one direction and one thread.
-    """
+    """Converts all frames of one stream, in one thread; keeps swscale's tables between frames."""
 
     def __init__(self, tags: ColourTags) -> None:
         self._tags = tags
-        self._range = ColorRange.JPEG if tags.full_range else ColorRange.MPEG
-        self._reformatters = [VideoReformatter() for _ in range(3)]
+        self._reformatter = VideoReformatter()
 
     def to_rgb(self, frame: av.VideoFrame, width: int, height: int) -> Image:
         """A decoded frame as (height, width, 3) uint8 RGB; deeper frames lose their low bits."""
         if frame.format.is_rgb:
-            rgb = self._reformatters[0].reformat(
-                frame, width, height, format="rgb24", interpolation=_EXACT
+            rgb = self._reformatter.reformat(
+                frame, width, height, format="rgb24", interpolation=EXACT
             )
         else:
-            rgb = self._reformatters[0].reformat(
+            rgb = self._reformatter.reformat(
                 frame,
                 width,
                 height,
                 format="rgb24",
-                src_colorspace=_MATRICES[self._tags.matrix],
-                src_color_range=self._range,
+                src_colorspace=swscale_matrix(self._tags.matrix),
+                src_color_range=range_of(self._tags.full_range),
                 dst_color_range=ColorRange.JPEG,
-                interpolation=_EXACT,
+                interpolation=EXACT,
             )
         return np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)
-
-    def from_rgb(self, rgb: Image, pix_fmt: str) -> av.VideoFrame:
-        """(H, W, 3) uint8 RGB as a frame of ``pix_fmt`` with the stream's tags."""
-        # swscale truncates where it makes 8-bit full-range chroma (half a level down on average)
-        # and where it halves 12-bit chroma (luma half a level up). This way round does neither.
-        steps = ("yuv444p12le", "yuv444p", pix_fmt) if self._tags.full_range else (pix_fmt,)
-        matrix = _MATRICES[self._tags.matrix]
-        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-        source: dict[str, int] = {"src_color_range": ColorRange.JPEG}
-        for step, reformatter in zip(steps, self._reformatters, strict=False):
-            frame = reformatter.reformat(
-                frame,
-                format=step,
-                dst_colorspace=matrix,
-                dst_color_range=self._range,
-                interpolation=_EXACT,
-                **source,
-            )
-            source = {"src_colorspace": matrix, "src_color_range": self._range}
-        frame.colorspace = self._tags.matrix
-        frame.color_range = int(self._range)
-        frame.color_primaries = self._tags.primaries
-        frame.color_trc = self._tags.transfer
-        return frame

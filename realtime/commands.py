@@ -18,56 +18,7 @@ from realtime.partial_file import check_output
 if TYPE_CHECKING:
     from realtime.run import Started
     from realtime.run_images import ImageResult
-    from realtime.stats import Stats, Summary
-
-
-def add_video_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``cagface video``."""
-    parser.add_argument("source", type=Path, metavar="IN", help="the video to enhance")
-    parser.add_argument("output", type=Path, metavar="OUT", help=".mp4, .mov, .mkv or .webm")
-    add_enhancer_arguments(parser, weights="webcam", scale=2, max_faces=64)
-    group = parser.add_argument_group("output")
-    group.add_argument("--codec", help="encoder (default: libx264; libvpx-vp9 for .webm)")
-    group.add_argument("--crf", type=int, help="quality: lower is better and larger")
-    group.add_argument("--encoder-preset", help="speed of the encoder (default: fast)")
-    group.add_argument("--no-audio", action="store_true", help="leave the audio out")
-    _add_common_output(group)
-    add_stats_arguments(group)
-
-
-def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
-    """``cagface video``."""
-    from realtime.report import progress_bar
-    from realtime.run import VideoJob, Watcher, run_video
-    from realtime.video_out import EncodeOptions
-
-    check_stats_place(arguments)
-    options = enhancer_config(arguments, "file")
-    job = VideoJob(
-        source=arguments.source,
-        output=arguments.output,
-        scale=options.scale,
-        encode=EncodeOptions(arguments.codec, arguments.crf, arguments.encoder_preset),
-        overwrite=arguments.overwrite,
-        compare=arguments.compare,
-        audio=not arguments.no_audio,
-    )
-    with progress_bar(context.console, None) as bar:
-        task = bar.task_ids[0]
-
-        def on_started(started: Started) -> None:
-            print_start(context, started)
-            bar.update(task, total=started.source.frame_count)
-            bar.start()
-
-        def on_delivered(stats: Stats) -> None:
-            bar.update(task, completed=stats.frames, fps=stats.current_fps)
-
-        summary = run_video(
-            job, lambda: context.make_enhancer(options), Watcher(on_started, on_delivered)
-        )
-    print_summary(arguments, summary, f"{arguments.output}: ")
-    return 0
+    from realtime.stats import Summary
 
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +128,8 @@ def run_bench_command(arguments: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-def _add_common_output(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[reportPrivateUsage]
+def add_common_output(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[reportPrivateUsage]
+    """What every command that makes a video has."""
     group.add_argument("--compare", action="store_true", help="before on the left, after right")
     group.add_argument("--overwrite", action="store_true", help="replace an existing file")
 

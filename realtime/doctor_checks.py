@@ -129,7 +129,7 @@ def check_av() -> Finding:
     """FFmpeg's encoders of this program, and those of a GPU."""
     import av
 
-    from realtime.video_out import usable_codecs
+    from realtime.encoders import usable_codecs
 
     hardware = [
         name for name in sorted(av.codecs_available)

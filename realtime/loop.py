@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from cagface_core import Enhanced, Frame, Image
+from cagface_core import Enhanced, Frame
 from realtime.mailbox import Cancelled, Finished, FrameQueue, LatestFrame, Mailbox
 from realtime.pacer import Pacer
-from realtime.plain import upscale
+from realtime.plain import untouched
 from realtime.sink import EndOfDelivery, Sink
 from realtime.source import Source
 from realtime.stats import Stats
@@ -88,9 +88,9 @@ class _Ready:
     enhanced: Enhanced
 
 
-def enhanced_only(_frame: Frame, enhanced: Enhanced) -> Image:
+def enhanced_only(frame: Frame, enhanced: Enhanced) -> Frame:
     """The usual composition: what is delivered is the enhanced frame."""
-    return enhanced.rgb
+    return replace(frame, rgb=enhanced.rgb, planes=enhanced.planes)
 
 
 def run_loop(
@@ -100,7 +100,7 @@ def run_loop(
     options: LoopOptions,
     stats: Stats,
     *,
-    compose: Callable[[Frame, Enhanced], Image] = enhanced_only,
+    compose: Callable[[Frame, Enhanced], Frame] = enhanced_only,
     on_delivered: Callable[[Stats], None] | None = None,
 ) -> None:
     """Run until the source ends, the sink is closed by its user, or something fails.
@@ -114,7 +114,7 @@ def run_loop(
         sink: an open sink.
         options: see `LoopOptions`.
         stats: filled as the run goes.
-        compose: makes the picture that is delivered from the frame and its enhanced version.
+        compose: makes the frame that is delivered from that which came and its enhanced version.
         on_delivered: called after each delivered frame, in the calling thread; what it raises
             ends the run.
 
@@ -146,12 +146,14 @@ def run_loop(
         stage = _EnhanceStage(enhancer, options, stats)
         while True:
             frame = captured.get()
-            ready.put(_Ready(frame, stage.run(frame)))
+            enhanced = stage.run(frame)
+            if frame.foreseen is None or frame.foreseen.shown:
+                stats.enhanced(enhanced)
+                ready.put(_Ready(frame, enhanced))
 
     def deliver(item: _Ready) -> None:
         started_s = time.perf_counter()
-        rgb = compose(item.frame, item.enhanced)
-        sink.write(replace(item.frame, rgb=rgb))
+        sink.write(compose(item.frame, item.enhanced))
         stats.time("deliver", _ms_since(started_s))
         if item.frame.captured_s is not None:
             stats.time("latency", _ms_since(item.frame.captured_s))
@@ -192,7 +194,6 @@ class _EnhanceStage:
                 raise
             result = self._pass_through(frame, error)
         self._stats.time("enhance", _ms_since(started_s))
-        self._stats.enhanced(result)
         return result
 
     def _pass_through(self, frame: Frame, error: Exception) -> Enhanced:
@@ -209,7 +210,7 @@ class _EnhanceStage:
             )
         # What failed may have left tracks and caches half changed.
         self._reset()
-        return Enhanced(upscale(frame.rgb, self._options.scale))
+        return untouched(frame, self._options.scale)
 
 
 def _ms_since(started_s: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -121,6 +121,15 @@ def enhancer_config(arguments: argparse.Namespace, mode: Mode) -> EnhancerConfig
         max_crop_px=arguments.max_crop_px,
         device=arguments.device,
     )
+
+
+def settings_of(config: EnhancerConfig) -> dict[str, object]:
+    """How faces are enhanced, as JSON has it; the device is no part of it."""
+    return {
+        f"--{key.replace('_', '-')}": value if isinstance(value, int | float) else str(value)
+        for key, value in asdict(config).items()
+        if key != "device"
+    }
 
 
 def _share(text: str) -> float:

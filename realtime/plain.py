@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cagface_core import Image
+from cagface_core import NO_RGB, Enhanced, Frame, Image, Plane, Planes, upscale_planes
 
 
 def upscale(rgb: Image, scale: int) -> Image:
@@ -24,9 +24,27 @@ def upscale(rgb: Image, scale: int) -> Image:
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
+def untouched(frame: Frame, scale: int) -> Enhanced:
+    """A frame that passes through: enlarged, not enhanced, in planes if it came in planes."""
+    if frame.planes is None:
+        return Enhanced(upscale(frame.rgb, scale))
+    return Enhanced(NO_RGB, planes=upscale_planes(frame.planes, scale))
+
+
 def side_by_side(before: Image, after: Image) -> Image:
     """Two pictures of one size (H, W, 3) become one of (H, 2*W, 3), ``before`` on the left."""
     return np.concatenate([before, after], axis=1)
+
+
+def planes_side_by_side(before: Planes, after: Planes) -> Planes:
+    """Two pictures of one size become one of twice the width, ``before`` on the left."""
+    width = 2 * before.width
+    joined: list[Plane] = []
+    for index, pair in enumerate(zip(before.planes, after.planes, strict=True)):
+        across = before.layout.chroma_px[0] if index in (1, 2) else 1
+        # Odd widths: the two last columns of chroma share a pixel.
+        joined.append(np.concatenate(pair, axis=1)[:, : -(-width // across)])
+    return Planes(tuple(joined), before.layout)
 
 
 def fit(rgb: Image, width: int, height: int) -> Image:

@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
+
 
 class Closable(Protocol):
     """What is released by ``close``."""
@@ -54,6 +56,17 @@ def keep_memory() -> bool:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
         and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
     )  # fmt: skip
+
+
+def claim_memory(width: int, height: int, count: int) -> None:
+    """Take the memory of ``count`` RGB pictures, and let go of it.
+
+    With `keep_memory` it stays with the process, which then does not grow on the day it needs
+    them. Each thread has memory of its own, so call it in the one that makes the pictures.
+    """
+    pictures = [np.empty((height, width, 3), np.uint8) for _ in range(count)]
+    for picture in pictures:
+        picture.fill(0)  # what was never written to is not there yet
 
 
 def leave_a_core() -> int:

@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cagface_core import OutputError
+from realtime.batch import VideoResult
 from realtime.run_images import ImageResult
 from realtime.stats import Stats, Summary
 
@@ -120,6 +121,27 @@ def image_table(results: Iterable[ImageResult]) -> Table:
             f"{result.enhance_ms:.0f}",
             "; ".join(result.notes),
         )
+    return table
+
+
+def video_table(results: Iterable[VideoResult]) -> Table:
+    """One line per video."""
+    table = Table()
+    table.add_column("video", overflow="fold")
+    for heading in ("frames", "fps", "faces a frame"):
+        table.add_column(heading, justify="right")
+    table.add_column("result", overflow="fold")
+    for result in results:
+        name, summary = result.planned.source.name, result.summary
+        if result.error is not None:
+            table.add_row(name, "", "", "", "failed", style="red")
+        elif summary is None:
+            table.add_row(name, "", "", "", f"{result.planned.output} is there already")
+        else:
+            table.add_row(
+                name, str(summary.frames), f"{summary.fps:.1f}", f"{summary.faces_per_frame:.1f}",
+                str(result.planned.output),
+            )  # fmt: skip
     return table
 
 

@@ -8,28 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from cagface_core import CagfaceError, Enhanced, Frame, Image, OutputError
+from cagface_core import Enhanced, Face, Frame, Image
 from realtime.controls import Controls, Settings
 from realtime.governed import Governable, Governed
 from realtime.governor import Governor
 from realtime.handles import Live
-from realtime.loop import LoopOptions, Resettable, enhanced_only, run_loop
+from realtime.loop import LoopOptions, Resettable, run_loop
 from realtime.monitor import Monitor
-from realtime.plain import fit, side_by_side, upscale
-from realtime.process import Loading, in_own_thread, keep_memory, leave_a_core
+from realtime.plain import fit, side_by_side
+from realtime.process import Loading, claim_memory, in_own_thread, keep_memory, leave_a_core
 from realtime.recorder import Recorder
 from realtime.reopening import ReopeningSink
 from realtime.sink import FanOut, NullSink, Sink
 from realtime.snapshot import default_folder
 from realtime.source import CameraRequest, Source, SourceInfo, open_source, shown_as
 from realtime.stats import Stats, Summary
-from realtime.video_in import VideoSource
-from realtime.video_out import EncodeOptions, VideoSink
 
 if TYPE_CHECKING:
     from realtime.preview import PreviewSink
@@ -42,7 +40,19 @@ _PATIENCE_S = 30.0
 """How long a lost virtual camera that is the only sink is waited for."""
 
 
-class RunEnhancer(Governable[StateT], Protocol[StateT]):
+class FaceSeer(Protocol[StateT]):
+    """What finds faces ahead of their being enhanced."""
+
+    def new_state(self, *, ahead: bool = False) -> StateT:
+        """A fresh state for one stream: to enhance with, or ``ahead`` to look with."""
+        ...
+
+    def look(self, frame: Frame, state: StateT) -> tuple[Face, ...]:
+        """Find and track the faces of the next frame, with unsmoothed boxes."""
+        ...
+
+
+class RunEnhancer(FaceSeer[StateT], Governable[StateT], Protocol[StateT]):
     """An enhancer as a run uses it: `Enhancer`, and how it starts and ends."""
 
     @property
@@ -73,6 +83,8 @@ class Started:
     enhancer: str
     width: int
     height: int
+    done: int = 0
+    """Frames that an earlier run of the same command has made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +99,6 @@ class Watcher:
     on_live: Callable[[Live], None] = lambda _live: None
     on_progress: Callable[[str], None] = lambda _doing: None
     """What is done now until the start, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class VideoJob:
-    """Enhance a video file into another, by ``scale`` (1, 2 or 4)."""
-
-    source: Path
-    output: Path
-    scale: int
-    encode: EncodeOptions = field(default_factory=EncodeOptions)
-    overwrite: bool = False
-    compare: bool = False
-    audio: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,66 +133,6 @@ class LiveJob:
 
 class _TimeIsUp(Exception):  # noqa: N818  a signal, no error
     """The seconds asked for are over."""
-
-
-def run_video(
-    job: VideoJob, make_enhancer: Callable[[], RunEnhancer[StateT]], watcher: Watcher | None = None
-) -> Summary:
-    """Enhance a video file: every frame, its exact times, its audio.
-
-    Args:
-        job: what to do.
-        make_enhancer: loads the network; called once input and output are known to work. Its
-            scale is ``job.scale``.
-        watcher: told of the start and of each frame.
-
-    Raises:
-        CagfaceError: input, output or network does not work, or every single frame failed. No
-            file is left behind.
-    """
-    if job.output.exists() and job.source.exists() and job.output.samefile(job.source):
-        raise OutputError(f"{job.output} is the input itself; choose another name")
-    watcher = watcher or Watcher()
-    with ExitStack() as stack:
-        source = stack.enter_context(closing(VideoSource(job.source)))
-        info = source.info
-        width, height = info.width * job.scale, info.height * job.scale
-        if job.compare:
-            width *= 2
-        sink = stack.enter_context(
-            closing(
-                VideoSink(
-                    job.output,
-                    info,
-                    width,
-                    height,
-                    options=job.encode,
-                    overwrite=job.overwrite,
-                    audio_from=job.source if job.audio else None,
-                )
-            )
-        )
-        keep_memory()
-        leave_a_core()
-        enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
-        watcher.on_started(Started(info, sink.description, enhancer.description, width, height))
-        stats = Stats()
-        run_loop(
-            source,
-            enhancer,
-            sink,
-            LoopOptions(scale=job.scale),
-            stats,
-            compose=_before_and_after(job.scale) if job.compare else enhanced_only,
-            on_delivered=watcher.on_delivered,
-        )
-        summary = stats.summary()
-        if summary.frames and summary.passthrough == summary.frames:
-            raise CagfaceError(
-                "not one frame could be enhanced (see the warning above); no file was written"
-            )
-        sink.finish()
-        return summary
 
 
 def run_live(
@@ -252,6 +191,8 @@ def run_live(
         governor = Governor(rate, enhancer.presets)
         governed = stack.enter_context(closing(Governed(enhancer, controls, governor)))
         monitor = Monitor()
+        # Fitting a picture that the governor made smaller; one is on show while the next is made.
+        claim_memory(width, height, 2)
         watcher.on_started(Started(info, sink.description, enhancer.description, width, height))
         live = Live(controls, governor, monitor, stats, recorder)
         if preview is not None:
@@ -320,16 +261,16 @@ def _open_live_sinks(
 
 def _live_picture(
     job: LiveJob, width: int, height: int, controls: Controls, monitor: Monitor
-) -> Callable[[Frame, Enhanced], Image]:
+) -> Callable[[Frame, Enhanced], Frame]:
     """What a live run delivers: always of one size, whatever came in; the same while frozen."""
     frozen: Image | None = None
 
-    def compose(frame: Frame, enhanced: Enhanced) -> Image:
+    def compose(frame: Frame, enhanced: Enhanced) -> Frame:
         nonlocal frozen
         if not controls.settings.freeze:
             frozen = None
         elif frozen is not None:
-            return frozen
+            return replace(frame, rgb=frozen)
         rgb = enhanced.rgb
         if job.compare:
             before = fit(frame.rgb, rgb.shape[1], rgb.shape[0])
@@ -337,11 +278,6 @@ def _live_picture(
         rgb = fit(rgb, width, height)
         monitor.show(frame, enhanced, rgb)
         frozen = rgb if controls.settings.freeze else None
-        return rgb
+        return replace(frame, rgb=rgb)
 
     return compose
-
-
-def _before_and_after(scale: int) -> Callable[[Frame, Enhanced], Image]:
-    """Plain bicubic on the left, enhanced on the right."""
-    return lambda frame, enhanced: side_by_side(upscale(frame.rgb, scale), enhanced.rgb)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cagface_core import Frame
+from realtime.hdr import HdrMetadata
 
 _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp")
 
@@ -30,7 +31,9 @@ class SourceInfo:
     ``width`` and ``height`` are those of `Frame.rgb`, upright, in pixels: of every frame, but of a
     live source only at the start. ``rate`` is the nominal frame rate in Hz, ``frame_count`` an
     estimate, ``end_pts`` where the last frame ends in units of ``time_base``; None where unknown.
-    ``live`` sources keep their own pace; others give frames as fast as they are asked.
+    ``live`` sources keep their own pace; others give frames as fast as they are asked. ``pix_fmt``
+    is FFmpeg's name of the planar format that holds a file's code values, ``hdr`` what it says of
+    the display it was made on.
     """
 
     name: str
@@ -43,6 +46,8 @@ class SourceInfo:
     live: bool = False
     sample_aspect_ratio: Fraction = Fraction(1)
     colour: ColourTags | None = None
+    pix_fmt: str = "yuv420p"
+    hdr: HdrMetadata | None = None
 
 
 class Source(Protocol):

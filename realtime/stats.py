@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 from cagface_core import Enhanced
 
@@ -76,18 +76,20 @@ class _Times:
     def __init__(self) -> None:
         self.n = 0
         self.total_ms = 0.0
-        self.newest: deque[float] = deque(maxlen=_WINDOW)
+        # Full size from the start: a long run is to be no larger than a short one.
+        self._newest = array("d", bytes(8 * _WINDOW))
 
     def add(self, value_ms: float) -> None:
+        self._newest[self.n % _WINDOW] = value_ms
         self.n += 1
         self.total_ms += value_ms
-        self.newest.append(value_ms)
 
     def result(self) -> StageTime:
-        return _stage_time(self.n, self.total_ms, self.newest)
+        return _stage_time(self.n, self.total_ms, self._newest[: self.n])
 
     def recent(self) -> StageTime:
-        values = list(islice(reversed(self.newest), _RECENT))
+        first = max(0, self.n - _RECENT)
+        values = [self._newest[k % _WINDOW] for k in range(first, self.n)]
         return _stage_time(len(values), sum(values), values)
 
 

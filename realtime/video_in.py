@@ -5,23 +5,23 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
 import av
 import av.error
-import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from cagface_core import Frame, Image, InputError
+from cagface_core import Frame, InputError
 from realtime.colour import ColourConverter, tags_of
+from realtime.deinterlace import Deinterlacer
+from realtime.hdr import read_hdr
+from realtime.planar import Orientation, PlaneReader, planar_format
 from realtime.source import SourceInfo, shown_as
 
 _log = logging.getLogger(__name__)
@@ -31,40 +31,28 @@ _JUMP_S = 1
 _NETWORK_TIMEOUT_S = (10.0, 5.0)
 """To open, and between two packets."""
 
-_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+
+def _side_data(frame: av.VideoFrame, kind: SideDataType) -> bytes | None:
+    # The stub calls this a TypedDict; at run time it is keyed by type.
+    found = cast(Mapping[SideDataType, SideData], frame.side_data)
+    try:
+        return bytes(found[kind])
+    except KeyError:
+        return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Orientation:
-    """How a stored picture is turned upright: transpose first, then mirror."""
-
-    transpose: bool = False
-    mirror_x: bool = False
-    mirror_y: bool = False
-
-    def apply(self, rgb: Image) -> Image:
-        if self.transpose:
-            rgb = rgb.transpose(1, 0, 2)
-        if self.mirror_x:
-            rgb = rgb[:, ::-1]
-        if self.mirror_y:
-            rgb = rgb[::-1]
-        return np.ascontiguousarray(rgb)
-
-
-def _orientation(frame: av.VideoFrame) -> _Orientation:
+def _orientation(frame: av.VideoFrame) -> Orientation:
     """Read the display matrix: x' = a*x + c*y, y' = b*x + d*y, in 16.16 fixed point."""
-    with suppress(KeyError):
-        # The stub calls this a TypedDict; at run time it is keyed by type.
-        side_data = cast(Mapping[SideDataType, SideData], frame.side_data)
-        matrix = bytes(side_data[SideDataType.DISPLAYMATRIX])
-        a, b, _, c, d, *_ = (value / 65536 for value in struct.unpack("=9i", matrix))
-        if abs(a) + abs(d) < 0.02 * (abs(b) + abs(c)):
-            return _Orientation(transpose=True, mirror_x=c < 0, mirror_y=b < 0)
-        if abs(b) + abs(c) < 0.02 * (abs(a) + abs(d)):
-            return _Orientation(mirror_x=a < 0, mirror_y=d < 0)
-        _log.warning("the video is turned by an angle that is not a multiple of 90; left as it is")
-    return _Orientation()
+    matrix = _side_data(frame, SideDataType.DISPLAYMATRIX)
+    if matrix is None:
+        return Orientation()
+    a, b, _, c, d, *_ = (value / 65536 for value in struct.unpack("=9i", matrix))
+    if abs(a) + abs(d) < 0.02 * (abs(b) + abs(c)):
+        return Orientation(transpose=True, mirror_x=c < 0, mirror_y=b < 0)
+    if abs(b) + abs(c) < 0.02 * (abs(a) + abs(d)):
+        return Orientation(mirror_x=a < 0, mirror_y=d < 0)
+    _log.warning("the video is turned by an angle that is not a multiple of 90; left as it is")
+    return Orientation()
 
 
 def open_input(location: str, demuxer: str | None = None, *, url: bool = False) -> InputContainer:
@@ -110,6 +98,8 @@ class VideoSource:
         url: ``location`` is a URL.
         live: the stream comes at its own pace.
         loop: start again at the end, for ever, with timestamps that go on rising.
+        planes: give each frame its `Planes` too, whole frames where it is interlaced, and not
+            only RGB to look at.
     """
 
     def __init__(
@@ -120,6 +110,7 @@ class VideoSource:
         url: bool = False,
         live: bool = False,
         loop: bool = False,
+        planes: bool = False,
     ) -> None:
         self._location = str(location)
         self._demuxer = demuxer
@@ -130,6 +121,10 @@ class VideoSource:
         self._container = open_input(self._location, demuxer, url=url)
         try:
             stream = self._choose_stream()
+            time_base = stream.time_base or Fraction(1, 90_000)
+            aspect = stream.sample_aspect_ratio or Fraction(1)
+            self._deinterlacer = Deinterlacer(self._location, time_base, aspect)
+            self._planes = planes
             self._decoder = self._decode(stream)
             first = next(self._decoder, None)
             if first is None:
@@ -142,12 +137,10 @@ class VideoSource:
         self._converter = ColourConverter(tags)
         self._orientation = _orientation(first)
         self._stored_size = (first.width, first.height)
-        self._warn_of_losses(first)
+        self._reader = PlaneReader(first, tags, self._orientation) if planes else None
 
         turned = self._orientation.transpose
-        time_base = stream.time_base or Fraction(1, 90_000)
         rate = stream.average_rate or stream.base_rate or stream.guessed_rate
-        aspect = stream.sample_aspect_ratio or Fraction(1)
         start = stream.start_time if stream.start_time is not None else first.pts or 0
         self._step = max(1, round(1 / (rate * time_base))) if rate else 1
         self.info = SourceInfo(
@@ -161,10 +154,19 @@ class VideoSource:
             live=live,
             sample_aspect_ratio=1 / aspect if turned else aspect,
             colour=tags,
+            pix_fmt=planar_format(first.format),
+            hdr=read_hdr(
+                _side_data(first, SideDataType.MASTERING_DISPLAY_METADATA),
+                _side_data(first, SideDataType.CONTENT_LIGHT_LEVEL),
+            ),
         )
 
-    def frames(self) -> Iterator[Frame]:
-        """All frames in order; see `Source`. Raises `InputError` when a live stream breaks off."""
+    def frames(self, first: int = 0) -> Iterator[Frame]:
+        """All frames from number ``first`` on, in order; see `Source`.
+
+        Raises `InputError` when a live stream breaks off.
+        """
+        number = 0
         last_pts: int | None = None
         repaired = 0
         offset = 0
@@ -184,18 +186,26 @@ class VideoSource:
                     pts = last_pts + 1
                     repaired += 1
                 last_pts = pts
+                number += 1
+                if number <= first:
+                    continue
                 if self._live:  # nothing is written to a file of a fixed size
                     self._stored_size = (decoded.width, decoded.height)
                 rgb = self._converter.to_rgb(decoded, *self._stored_size)
-                yield Frame(self._orientation.apply(rgb), pts, self.info.time_base)
+                yield Frame(
+                    self._orientation.apply(rgb),
+                    pts,
+                    self.info.time_base,
+                    planes=self._reader.read(decoded) if self._reader else None,
+                )
             if not self._loop or last_pts is None:
                 break
             self._rewind()
-            first = next(self._decoder, None)
-            if first is None:
+            again = next(self._decoder, None)
+            if again is None:
                 break
-            self._first = first
-            offset = last_pts + self._step - (first.pts or 0)
+            self._first = again
+            offset = last_pts + self._step - (again.pts or 0)
         if self._damaged:
             _log.warning("%s: %d damaged packets left out", self._location, self._damaged)
         if repaired:
@@ -231,6 +241,10 @@ class VideoSource:
         raise InputError(f"{self._location} has no video stream (found: {found})")
 
     def _decode(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
+        frames = self._decode_packets(stream)
+        return self._deinterlacer.frames(frames) if self._planes else frames
+
+    def _decode_packets(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
         packets = self._container.demux(stream)
         while True:
             try:
@@ -261,12 +275,3 @@ class VideoSource:
         if self._container.duration:
             return round(Fraction(self._container.duration, av.time_base) * rate)
         return None
-
-    def _warn_of_losses(self, frame: av.VideoFrame) -> None:
-        depth = max(component.bits for component in frame.format.components)
-        if depth > 8:
-            _log.warning("%s: %d bits a colour become 8", self._location, depth)
-        if transfer := _HDR_TRANSFERS.get(int(frame.color_trc)):
-            _log.warning("%s: HDR (%s) is kept by tag, at 8 bits", self._location, transfer)
-        if frame.interlaced_frame:
-            _log.warning("%s: interlaced, treated as whole frames", self._location)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
@@ -7,8 +8,8 @@ import torch
 
 from cagface_core.consistency import resize
 from cagface_core.crop import BUCKETS_PX, choose_crop, cut, reach
-from cagface_core.paste import feather, overlap, paste, upscale_frame
-from cagface_core.types import Crop, Face, Image
+from cagface_core.paste import add_to_rgb, feather, find_changes, upscale_frame
+from cagface_core.types import Change, Crop, Face, Image
 
 
 def picture(height: int, width: int, seed: int = 0) -> Image:
@@ -74,27 +75,19 @@ def test_identity_plain_upsampling_in_place_of_the_network(scale: int, crop: Cro
         resize(lr, scale * crop.size, scale * crop.size)[0].permute(1, 2, 0).numpy() + 1
     ) * 127.5
     expected = upscale_frame(rgb, scale)
-    canvas = expected.copy()
-    blank = np.zeros_like(canvas)
-    paste(
-        canvas,
-        blank,
-        np.clip(alone, 0, 255),
-        feather(crop, whole(crop), 120, 108, scale),
-        crop,
-        scale,
-    )
-    assert np.abs(canvas.astype(int) - expected).max() <= 1
-    shifted = Crop(crop.x + 1, crop.y, crop.size)
-    paste(
-        canvas,
-        blank,
-        np.clip(alone, 0, 255),
-        feather(shifted, whole(shifted), 120, 108, scale),
-        shifted,
-        scale,
-    )
-    assert np.abs(canvas.astype(int) - expected).max() > 20
+    alone = np.clip(alone, 0, 255)
+    for moved, least, most in ((0, 0, 1), (1, 20, 255)):
+        place = Crop(crop.x + moved, crop.y, crop.size)
+        mask = feather(place, whole(place), 120, 108, scale)
+        masked = expected.copy()
+        # The frame gives way where the mask shows the picture.
+        (gap,) = find_changes([place], [np.ones_like(mask)], [mask], 120, 108)
+        height, width = gap.levels.shape[:2]
+        there = masked[gap.y : gap.y + height, gap.x : gap.x + width].astype(np.float32)
+        (change,) = find_changes([place], [alone], [mask], 120, 108)
+        add_to_rgb(masked, replace(change, levels=change.levels - gap.levels * there))
+        difference = np.abs(masked.astype(int) - expected).max()
+        assert least <= difference <= most
 
 
 def whole(crop: Crop) -> tuple[float, float, float]:
@@ -132,19 +125,34 @@ def test_the_mask_fades_at_cut_edges_only():
 
 def test_overlapping_faces_are_not_enhanced_twice():
     crops = [Crop(0, 0, 64), Crop(10, 0, 64)]
-    assert overlap(crops)
-    assert not overlap([Crop(0, 0, 64), Crop(64, 0, 64)])
-    base = np.full((64, 74, 3), 100, np.uint8)
-    canvas = base.copy()
+    canvas = np.full((64, 74, 3), 100, np.uint8)
     add = np.full((64, 64, 3), 20, np.float32)
-    for crop in crops:
-        paste(canvas, base, add, feather(crop, whole(crop), 64, 74, 1), crop, 1)
+    masks = [feather(crop, whole(crop), 64, 74, 1) for crop in crops]
+    for change in find_changes(crops, [add, add], masks, 64, 74):
+        add_to_rgb(canvas, change)
     assert canvas.max() == 120
     assert canvas[32, 32, 0] == 120
 
 
+def test_of_overlapping_faces_the_later_covers_the_earlier():
+    crops = [Crop(0, 0, 64), Crop(16, 8, 96)]
+    masks = [feather(crop, whole(crop), 200, 300, 2, strength) for crop, strength in
+             zip(crops, (1.0, 0.5), strict=True)]  # fmt: skip
+    residuals = [np.full((2 * crop.size, 2 * crop.size, 3), level, np.float32)
+                 for crop, level in zip(crops, (30, -20), strict=True)]  # fmt: skip
+    expected = np.zeros((400, 600, 3), np.float32)
+    for crop, residual, mask in zip(crops, residuals, masks, strict=True):
+        where = np.s_[2 * crop.y : 2 * (crop.y + crop.size), 2 * crop.x : 2 * (crop.x + crop.size)]
+        expected[where] += mask * (residual - expected[where])
+    added = np.zeros_like(expected)
+    for change in find_changes(crops, residuals, masks, 200, 300):
+        height, width = change.levels.shape[:2]
+        added[change.y : change.y + height, change.x : change.x + width] += change.levels
+    assert np.abs(added - expected).max() < 1e-4
+    assert masks[1].max() == 0.5
+
+
 def test_out_of_range_values_are_clipped():
     canvas = np.full((64, 64, 3), 250, np.uint8)
-    mask = np.ones((64, 64, 1), np.float32)
-    paste(canvas, canvas, np.full((64, 64, 3), 50, np.float32), mask, Crop(0, 0, 64), 1)
+    add_to_rgb(canvas, Change(0, 0, np.full((64, 64, 3), 50, np.float32)))
     assert canvas.min() == 255

@@ -75,24 +75,20 @@ def test_overlapping_and_overhanging_faces(
     enhancer: FaceEnhancer, frames: list[Frame], crops: list[Crop]
 ):
     from cagface_core.crop import cut
-    from cagface_core.paste import feather, paste, upscale_frame
+    from cagface_core.paste import add_to_rgb, feather, find_changes, upscale_frame
 
     rgb = frames[0].rgb
     engine, device_frame = enhancer.engine, enhancer.device_frame(enhancer.tuning)
     pictures = [cut(rgb, crop) for crop in crops]
     maps = engine.parse(pictures)
     expected = upscale_frame(rgb, 2)
-    base = expected.copy()
-    for crop, picture, found in zip(crops, pictures, maps, strict=True):
-        residual = engine.residual([picture], [found], 2, enhancer.tuning.max_crop_px)[0]
-        paste(
-            expected,
-            base,
-            residual,
-            feather(crop, (crop.x, crop.y, crop.size), *rgb.shape[:2], 2),
-            crop,
-            2,
-        )
+    residuals = [
+        engine.residual([picture], [found], 2, enhancer.tuning.max_crop_px)[0]
+        for picture, found in zip(pictures, maps, strict=True)
+    ]
+    masks = [feather(crop, (crop.x, crop.y, crop.size), *rgb.shape[:2], 2) for crop in crops]
+    for change in find_changes(crops, residuals, masks, *rgb.shape[:2]):
+        add_to_rgb(expected, change)
     canvas, passed = device_frame.finish(
         device_frame.begin(rgb),
         range(len(crops)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from cagface_core import Enhanced, Face, Frame, Image, Tuning
-from realtime.plain import upscale
+from realtime.plain import untouched, upscale
 from realtime.source import SourceInfo
 
 
@@ -143,9 +143,12 @@ class PlainEnhancer:
         self.warmed: tuple[int, int] | None = None
         self.closed = False
 
-    def new_state(self) -> PlainState:
+    def new_state(self, *, ahead: bool = False) -> PlainState:
         self.states.append(PlainState())
         return self.states[-1]
+
+    def look(self, frame: Frame, state: PlainState) -> tuple[Face, ...]:
+        return (Face(id=0, x=1, y=1, w=4, h=4, score=1.0),)
 
     def load(self, preset: str) -> None:
         assert preset in self.presets
@@ -155,9 +158,8 @@ class PlainEnhancer:
             raise RuntimeError("the network tripped")
         face = Face(id=0, x=1, y=1, w=4, h=4, score=1.0)
         counts = {"attention_hits": 3, "attention_misses": 1}
-        return Enhanced(
-            upscale(frame.rgb, (tuning or self.tuning).scale), (face,), (), {"network": 1.0}, counts
-        )
+        plain = untouched(frame, (tuning or self.tuning).scale)
+        return replace(plain, faces=(face,), timings_ms={"network": 1.0}, counts=counts)
 
     def enhance_aligned(self, rgb: Image) -> Image:
         return upscale(rgb, 4)

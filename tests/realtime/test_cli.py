@@ -64,7 +64,7 @@ BAD = {
     "no moov": (["video", "no_moov.mp4", "out.mp4"], "not a video that can be read"),
     "half": (["video", "half.mp4", "out.mp4"], "not a video that can be read"),
     "no video stream": (["video", "sound.mp4", "out.mp4"], "no video stream"),
-    "a folder": (["video", "pictures", "out.mp4"], "is a folder"),
+    "a folder": (["video", "pictures", "out.mp4"], "holds no videos.*--recursive"),
     "a picture": (["video", "good.png", "out.mp4"], "cagface image"),
     "input is output": (["video", "good.mp4", "good.mp4", "--overwrite"], "input itself"),
     "existing output": (["video", "good.mp4", "other.mkv"], "--overwrite"),
@@ -72,7 +72,8 @@ BAD = {
     # Whoever runs the tests may be root, who can write in a read-only folder; nobody can write
     # below a file.
     "file as folder": (["video", "good.mp4", "good.png/out.mp4"], "expected a folder"),
-    "folder as output": (["video", "good.mp4", "pictures"], "is a folder|unknown kind"),
+    "one file for two": (["video", "good.mp4", "half.mp4", "out.mp4"], "expected a folder for 2"),
+    "a pattern": (["video", "nothing*.mp4", "results"], "no video has such a name"),
     "unknown suffix": (["video", "good.mp4", "out.xyz"], "unknown kind of video file"),
     "unknown codec": (["video", "good.mp4", "out.mp4", "--codec", "h266"], "usable: libx264"),
     "figures nowhere": (
@@ -210,6 +211,28 @@ def test_help_and_version(entry, option, capsys):
     assert "cagface" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["video", "a.mp4", "b.mp4", "--strength", "abc"],
+            "--strength: invalid share value: 'abc'",
+        ),
+        (["video", "a.mp4", "b.mp4", "--scale", "3"], "--scale: invalid choice: 3"),
+        (["video", "a.mp4"], "the following arguments are required: OUT"),
+        (["vidoe"], "invalid choice: 'vidoe'"),
+    ],
+)
+def test_a_mistake_in_the_words_is_one_line(words, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert "--help" in line
+
+
 SLOW = """
 import sys, time
 sys.path.insert(0, {root!r})
@@ -247,7 +270,7 @@ def test_a_signal_in_mid_work_leaves_no_file(tmp_path, number, code):
         assert program.stdout is not None
         for _ in range(8):
             assert program.stdout.readline() == "working\n"
-        assert any(p.name.startswith(".partial-") for p in tmp_path.iterdir())
+        assert (tmp_path / ".out.mp4.cagface" / "unfinished.mkv").exists()
         started_s = time.perf_counter()
         program.send_signal(number)
         _, err = program.communicate(timeout=30)

@@ -11,10 +11,11 @@ import pytest
 import pyvirtualcam
 
 from cagface_core import DeviceError, Frame, InputError
+from realtime.journal import open_journal
 from realtime.preview import PreviewSink
 from realtime.sink import FanOut, NullSink
 from realtime.source import open_source
-from realtime.video_out import EncodeOptions, VideoSink
+from realtime.video_out import VideoSink
 from realtime.virtualcam import VirtualCameraSink
 from tests.realtime.helpers import Clip, ListSink, picture
 from tests.realtime.recording import RecordingBackend
@@ -98,12 +99,16 @@ def recording():
     del pyvirtualcam.camera.BACKENDS["recording"]
 
 
+def video_sink(path, info):
+    return VideoSink(path, info, 64, 48, journal=open_journal(path, {}))
+
+
 @pytest.fixture(params=["null", "video", "virtual camera", "fan-out"])
 def sink(request, tmp_path, recording):
     info = open_source("lavfi:testsrc=size=64x48:rate=25:duration=1").info
     made = {
         "null": NullSink,
-        "video": lambda: VideoSink(tmp_path / "out.mp4", info, 64, 48, options=EncodeOptions()),
+        "video": lambda: video_sink(tmp_path / "out.mp4", info),
         "virtual camera": lambda: VirtualCameraSink(64, 48, Fraction(25)),
         "fan-out": lambda: FanOut([NullSink(), VirtualCameraSink(64, 48, None), ListSink()]),
     }[request.param]()
@@ -122,7 +127,7 @@ def test_sink_contract(sink):
 
 def test_sinks_that_care_refuse_another_size(tmp_path, recording):
     info = open_source("lavfi:testsrc=size=64x48:rate=25:duration=1").info
-    video = VideoSink(tmp_path / "out.mp4", info, 64, 48, options=EncodeOptions())
+    video = video_sink(tmp_path / "out.mp4", info)
     camera = VirtualCameraSink(64, 48, None)
     for sink in (video, camera):
         with pytest.raises(ValueError, match="frame of"):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from cagface_core import CagfaceError, ConfigError, InputError, OutputError
-from realtime.run import VideoJob, Watcher, run_video
+from realtime.encoders import EncodeOptions
+from realtime.run import Watcher
+from realtime.run_video import VideoJob, run_video
 from realtime.video_in import VideoSource
-from realtime.video_out import EncodeOptions
 from tests.realtime.helpers import (
     Clip,
     PlainEnhancer,

@@ -1,0 +1,192 @@
+"""A picture in planes in; its plain upscale, a crop of it in RGB, or faces added to it, out.
+
+Video files hold luma and chroma, often in more than 8 bits. Through 8-bit RGB and back a pixel
+comes out up to two code values off, and more where colours meet. So the planes themselves are
+upscaled, and only what the faces gain is converted, which is linear. A frame without a face at
+scale 1 comes out as it went in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cagface_core.types import Change, Crop, Floats, Plane, PlaneLayout, Planes
+
+_LEFT = (0.0, 0.5)
+"""Where chroma lies in the pictures made here, where it is halved: MPEG-2, H.264 and on."""
+
+
+def standard(layout: PlaneLayout) -> PlaneLayout:
+    """The layout in which a picture is made of one in ``layout``.
+
+    A picture that was turned has its chroma where no codec expects it, or halved down alone.
+    """
+    across, down = layout.chroma_px
+    if across == 1 < down and layout.chroma_at[1] != _siting(across, down)[1]:
+        across, down = down, 1
+    return replace(layout, chroma_px=(across, down), chroma_at=_siting(across, down))
+
+
+def _siting(across: int, down: int) -> tuple[float, float]:
+    return _LEFT[0], _LEFT[1] * (down - 1)
+
+
+def upscale_planes(picture: Planes, scale: int) -> Planes:
+    """The plain upscale of a picture, bicubic, plane by plane; copies at scale 1.
+
+    Args:
+        picture: planes of H x W luma samples.
+        scale: 1, 2 or 4.
+
+    Returns:
+        Planes of scale*H x scale*W luma samples, in the `standard` layout.
+    """
+    layout = standard(picture.layout)
+    height, width = scale * picture.height, scale * picture.width
+    planes: list[Plane] = []
+    for index, plane in enumerate(picture.planes):
+        if layout.kind == "yuv" and index in (1, 2):
+            planes.append(_resample(plane, scale, picture.layout, layout, height, width))
+        elif scale == 1:
+            planes.append(plane.copy())
+        else:
+            large = cv2.resize(plane, (width, height), interpolation=cv2.INTER_CUBIC)
+            planes.append(np.asarray(large, plane.dtype))
+    return Planes(tuple(_limit(plane, layout.bits) for plane in planes), layout)
+
+
+def _resample(
+    plane: Plane, scale: int, old: PlaneLayout, new: PlaneLayout, height: int, width: int
+) -> Plane:
+    """Upscale a chroma plane so that its samples lie where the new layout has them."""
+    size = -(-width // new.chroma_px[0]), -(-height // new.chroma_px[1])
+    steps: list[float] = []
+    starts: list[float] = []
+    for axis in (0, 1):
+        # A sample's place in the new picture, in luma pixels, and the same place in the old one.
+        first = (new.chroma_at[axis] + 0.5) / scale - 0.5
+        steps.append(new.chroma_px[axis] / scale / old.chroma_px[axis])
+        starts.append((first - old.chroma_at[axis]) / old.chroma_px[axis])
+    if steps == [1, 1] and starts == [0, 0] and plane.shape == size[::-1]:
+        return plane.copy()
+    matrix = np.array([[steps[0], 0, starts[0]], [0, steps[1], starts[1]]])
+    return _sample(plane, matrix, size)
+
+
+def _sample(plane: Plane, matrix: NDArray[np.float64], size: tuple[int, int]) -> Plane:
+    """Take bicubic samples of a plane at ``matrix`` times each pixel of ``size``."""
+    sampled = cv2.warpAffine(
+        plane, matrix, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    return np.asarray(sampled, plane.dtype)
+
+
+def _limit(plane: Plane, bits: int) -> Plane:
+    """Bring what bicubic overshot in planes of 9 to 15 bits back; 8 and 16 saturate anyway."""
+    if plane.dtype == np.uint16 and bits < 16:
+        np.minimum(plane, (1 << bits) - 1, out=plane)
+    return plane
+
+
+def _scales(layout: PlaneLayout) -> tuple[float, float, float]:
+    """Code values per level of 0..255, of luma and of chroma, and the code value of black."""
+    if layout.full_range or layout.kind == "gbr":
+        unit = ((1 << layout.bits) - 1) / 255
+        return unit, unit, 0.0
+    step = 2.0 ** (layout.bits - 8)
+    return 219 / 255 * step, 224 / 255 * step, 16 * step
+
+
+def rgb_levels(picture: Planes, crop: Crop) -> Floats:
+    """A crop of a picture at its full depth.
+
+    Returns:
+        (size, size, 3) float32 RGB in levels of 0..255; beyond the frame its border is replicated.
+    """
+    layout, side = picture.layout, crop.size
+    luma_unit, chroma_unit, black = _scales(layout)
+    matrix = np.array([[1.0, 0, crop.x], [0, 1, crop.y]])
+    luma = _sample(picture.planes[0], matrix, (side, side)).astype(np.float32)
+    luma = (luma - np.float32(black)) / np.float32(luma_unit)
+    if layout.kind == "grey":
+        return np.repeat(luma[..., None], 3, axis=2).clip(0, 255)
+    if layout.kind == "gbr":
+        blue, red = (
+            _sample(plane, matrix, (side, side)).astype(np.float32) / np.float32(luma_unit)
+            for plane in picture.planes[1:3]
+        )
+        return np.stack([red, luma, blue], axis=2)
+    (across, down), (right, below) = layout.chroma_px, layout.chroma_at
+    matrix = np.array(
+        [[1 / across, 0, (crop.x - right) / across], [0, 1 / down, (crop.y - below) / down]]
+    )
+    middle = np.float32(1 << (layout.bits - 1))
+    cb, cr = (
+        (_sample(plane, matrix, (side, side)).astype(np.float32) - middle) / np.float32(chroma_unit)
+        for plane in picture.planes[1:3]
+    )
+    k_r, k_b = layout.weights
+    red, blue = luma + 2 * (1 - k_r) * cr, luma + 2 * (1 - k_b) * cb
+    green = (luma - k_r * red - k_b * blue) / (1 - k_r - k_b)
+    return np.stack([red, green, blue], axis=2).clip(0, 255).astype(np.float32)
+
+
+def add_to_planes(picture: Planes, change: Change) -> None:
+    """Add a change to a picture, in place.
+
+    Args:
+        picture: in the `standard` layout.
+        change: RGB levels at a place within the picture.
+    """
+    layout = picture.layout
+    luma_unit, chroma_unit, _ = _scales(layout)
+    if layout.kind == "gbr":
+        for plane, channel in zip(picture.planes, (1, 2, 0), strict=False):
+            _add(plane, change.levels[..., channel] * luma_unit, change.x, change.y, layout.bits)
+        return
+    k_r, k_b = layout.weights
+    luma = np.array([k_r, 1 - k_r - k_b, k_b])
+    rows = np.stack(
+        [
+            luma * luma_unit,
+            (np.array([0, 0, 1]) - luma) / (2 * (1 - k_b)) * chroma_unit,
+            (np.array([1, 0, 0]) - luma) / (2 * (1 - k_r)) * chroma_unit,
+        ]
+    )
+    # Patches begin on a chroma sample; what they gain by that is nought, as their edges are.
+    across, down = layout.chroma_px if layout.kind == "yuv" else (1, 1)
+    left, top = change.x % across, change.y % down
+    levels = cv2.copyMakeBorder(change.levels, top, 0, left, 0, cv2.BORDER_REPLICATE)
+    ycc = np.asarray(cv2.transform(levels, rows), np.float32)
+    _add(picture.planes[0], ycc[top:, left:, 0], change.x, change.y, layout.bits)
+    if layout.kind == "yuv":
+        chroma = _halve(ycc[..., 1:], across, down)
+        x, y = (change.x - left) // across, (change.y - top) // down
+        for index in (0, 1):
+            _add(picture.planes[1 + index], chroma[..., index], x, y, layout.bits)
+
+
+def _halve(chroma: Floats, across: int, down: int) -> Floats:
+    """Average (h, w, 2) to one sample for ``across`` x ``down`` pixels, where `_LEFT` has it."""
+    if across == 1 and down == 1:
+        return chroma
+    triangle = np.arange(1.0, across + 1)
+    wide = np.concatenate([triangle, triangle[-2::-1]]) / across**2
+    high = np.full(down, 1 / down)
+    averaged = cv2.sepFilter2D(
+        chroma, cv2.CV_32F, wide, high, anchor=(across - 1, 0),
+        borderType=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    return np.asarray(averaged, np.float32)[::down, ::across]
+
+
+def _add(plane: Plane, levels: Floats, x: int, y: int, bits: int) -> None:
+    where = np.s_[y : y + levels.shape[0], x : x + levels.shape[1]]
+    depth = cv2.CV_8U if plane.dtype == np.uint8 else cv2.CV_16U
+    added = cv2.add(plane[where], np.ascontiguousarray(levels, np.float32), dtype=depth)
+    plane[where] = np.minimum(added, (1 << bits) - 1)

@@ -1,0 +1,191 @@
+"""A video file in; another with its faces enhanced and all else as it was, out.
+
+Cheap checks come first: the input is opened before the output, the output before the network is
+loaded, so that a mistake costs a second and not a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from cagface_core import CagfaceError, Enhanced, EnhancerConfig, Frame, OutputError
+from realtime.ahead import AheadSource, FaceFinder
+from realtime.encoders import EncodeOptions
+from realtime.film_notes import FilmNotes
+from realtime.film_report import write_report
+from realtime.journal import open_journal
+from realtime.loop import LoopOptions, Resettable, enhanced_only, run_loop
+from realtime.options import settings_of
+from realtime.partial_file import check_output
+from realtime.plain import planes_side_by_side, side_by_side, untouched
+from realtime.process import in_own_thread, keep_memory, leave_a_core
+from realtime.run import FaceSeer, RunEnhancer, Started, Watcher
+from realtime.source import SourceInfo
+from realtime.stats import Stats, Summary
+from realtime.video_in import VideoSource
+from realtime.video_out import VideoSink
+
+if TYPE_CHECKING:
+    from cagface_core import FaceEnhancer
+
+StateT = TypeVar("StateT", bound=Resettable)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoJob:
+    """Enhance a video file into another, by ``scale`` (1, 2 or 4)."""
+
+    source: Path
+    output: Path
+    scale: int
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+    overwrite: bool = False
+    compare: bool = False
+    audio: bool = True
+    report: Path | None = None
+    """A page about what became of the faces, to be written too."""
+    settings: Mapping[str, object] = field(default_factory=dict[str, object])
+    """How faces are enhanced, as JSON has it: work that was begun otherwise is not gone on with."""
+
+
+def run_video(
+    job: VideoJob, make_enhancer: Callable[[], RunEnhancer[StateT]], watcher: Watcher | None = None
+) -> Summary:
+    """Enhance a video file: every frame, its exact times, its audio.
+
+    Args:
+        job: what to do.
+        make_enhancer: loads the network; called once input and output are known to work, and not
+            at all where only joining is left. Its scale is ``job.scale``.
+        watcher: told of the start and of each frame.
+
+    Raises:
+        CagfaceError: input, output or network does not work, or every single frame failed. No
+            file is left behind.
+    """
+    if job.output.exists() and job.source.exists() and job.output.samefile(job.source):
+        raise OutputError(f"{job.output} is the input itself; choose another name")
+    watcher = watcher or Watcher()
+    with ExitStack() as stack:
+        film = stack.enter_context(closing(VideoSource(job.source, planes=True)))
+        info = film.info
+        width, height = info.width * job.scale, info.height * job.scale
+        if job.compare:
+            width *= 2
+        check_output(job.output, overwrite=job.overwrite)
+        if job.report is not None:
+            check_output(job.report, overwrite=True)
+        journal = open_journal(job.output, _facts(job, info))
+        notes = FilmNotes(job.scale) if job.report is not None else None
+        sink = stack.enter_context(
+            closing(
+                VideoSink(
+                    job.output,
+                    info,
+                    width,
+                    height,
+                    journal=journal,
+                    options=job.encode,
+                    copy_from=job.source,
+                    audio=job.audio,
+                    note=notes.take if notes else None,
+                )
+            )
+        )
+        stats = Stats()
+        stats.start()
+        enhanced_by = "a run before this one"
+        if journal.next is not None:
+            keep_memory()
+            leave_a_core()
+            enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
+            done, enhanced_by = journal.frames, enhancer.description
+            watcher.on_started(
+                Started(info, sink.description, enhancer.description, width, height, done)
+            )
+            run_loop(
+                AheadSource(film, lambda: finder_of(enhancer), stats, journal.next),
+                enhancer,
+                sink,
+                LoopOptions(scale=job.scale),
+                stats,
+                compose=_composed(job, notes),
+                on_delivered=watcher.on_delivered,
+            )
+        summary = stats.summary()
+        if summary.frames and summary.passthrough >= summary.frames:
+            journal.remove()
+            raise CagfaceError(
+                "not one frame could be enhanced (see the warning above); no file was written"
+            )
+        sink.end()
+        if job.report is not None:
+            facts = {
+                "input": str(job.source),
+                "output": str(job.output),
+                "enhanced by": enhanced_by,
+            }
+            write_report(job.report, facts, [n for n in journal.notes() if n], summary)
+        sink.finish()
+        return summary
+
+
+def enhance_video(job: VideoJob, config: EnhancerConfig | None = None) -> Summary:
+    """Enhance a video file with the networks that ship with the package.
+
+    Args:
+        job: what to do; ``scale`` counts, that of ``config`` does not.
+        config: how faces are enhanced; None is as ``cagface video`` does it.
+
+    Raises:
+        CagfaceError: as `run_video`.
+    """
+    config = replace(config or EnhancerConfig(mode="file", weights="webcam"), scale=job.scale)
+
+    def make() -> FaceEnhancer:
+        from cagface_core import FaceEnhancer
+
+        return FaceEnhancer(config)
+
+    return run_video(replace(job, settings=settings_of(config)), make)
+
+
+def finder_of(enhancer: FaceSeer[StateT]) -> FaceFinder:
+    """What finds the faces of one piece."""
+    state = enhancer.new_state(ahead=True)
+    return lambda frame: enhancer.look(frame, state)
+
+
+def _facts(job: VideoJob, info: SourceInfo) -> dict[str, object]:
+    """All that the result depends on."""
+    source = job.source.stat()
+    return {
+        "input": job.source.name,
+        "input size": source.st_size,
+        "input's date": source.st_mtime_ns,
+        "picture": [info.width, info.height, info.pix_fmt],
+        "--scale": job.scale,
+        "encoder": asdict(job.encode),
+        "--compare": job.compare,
+        **job.settings,
+    }
+
+
+def _composed(job: VideoJob, notes: FilmNotes | None) -> Callable[[Frame, Enhanced], Frame]:
+    """What is delivered of a frame: the enhanced picture, beside its plain upscale if asked for."""
+
+    def compose(frame: Frame, enhanced: Enhanced) -> Frame:
+        if notes is not None:
+            notes.note(frame, enhanced)
+        if not job.compare:
+            return enhanced_only(frame, enhanced)
+        before = untouched(frame, job.scale)
+        if before.planes is not None and enhanced.planes is not None:
+            return replace(frame, planes=planes_side_by_side(before.planes, enhanced.planes))
+        return replace(frame, rgb=side_by_side(before.rgb, enhanced.rgb))
+
+    return compose

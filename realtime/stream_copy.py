@@ -1,0 +1,166 @@
+"""What a file holds beside its pictures crosses from the input to the output here, untouched."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.error
+from av.container import OutputContainer
+from av.stream import AttachmentStream, Disposition, Stream
+
+from cagface_core import OutputError
+from realtime.video_in import open_input
+
+_log = logging.getLogger(__name__)
+
+_COPIED = ("audio", "subtitle")
+_OF_THE_OLD_FILE = (
+    "encoder", "duration", "major_brand", "minor_version", "compatible_brands", "number_of_frames",
+    "number_of_bytes", "bps", "rotate", "handler_name", "vendor_id", "filename", "mimetype",
+)  # fmt: skip
+"""Metadata that tell of the container or stream they were in, and not of what is in it."""
+
+
+def kept(metadata: dict[str, str]) -> dict[str, str]:
+    """What of the metadata is as true of a copy."""
+    return {
+        key: value
+        for key, value in metadata.items()
+        if key.lower() not in _OF_THE_OLD_FILE and not key.lower().startswith("_statistics")
+    }
+
+
+class StreamCopy:
+    """Copies audio and subtitles, bit for bit, with their own times, languages and titles.
+
+    Chapters, attachments, cover pictures and the file's metadata too. Audio that the output cannot
+    hold is an error, as nobody wants a silent film. ``told`` gets each packet that is copied, and
+    the output's stream.
+    It opens the input a second time, so that video decoding never has to hold back packets.
+    `copy_until` is called with the time of each video packet and keeps all side by side in the
+    file.
+    """
+
+    def __init__(
+        self, path: str, output: OutputContainer, output_name: str, *, audio: bool = True,
+        told: Callable[[Stream, bytes], None] = lambda _stream, _data: None,
+    ) -> None:  # fmt: skip
+        self._input = open_input(path)
+        self._path = path
+        self._output = output
+        self._told = told
+        self._name = output_name
+        self._next: av.Packet[Any] | None = None
+        self._streams: dict[int, Stream] = {}
+        self._left: list[str] = []
+        self.video_metadata: dict[str, str] = {}
+        """What the input says of its video: language, title."""
+        try:
+            self._output.metadata.update(kept(self._input.metadata))
+            for stream in self._input.streams:
+                self._take(stream, audio=audio)
+            self._take_chapters()
+        except BaseException:
+            self._input.close()
+            raise
+        self._packets = self._read()
+
+    def tell_what_is_left_out(self) -> None:
+        """Log what the output cannot hold."""
+        if self._left:
+            _log.warning(
+                "%s: left out, as this kind of file cannot hold it: %s; .mkv holds most",
+                self._name, ", ".join(self._left),
+            )  # fmt: skip
+
+    def copy_until(self, time_s: Fraction | None) -> None:
+        """Copy all packets that are due by ``time_s`` seconds; None copies the rest."""
+        while True:
+            packet = self._next or next(self._packets, None)
+            self._next = None
+            if packet is None:
+                return
+            if time_s is not None and (packet.dts or 0) * packet.time_base > time_s:
+                self._next = packet
+                return
+            packet.stream = self._streams[packet.stream.index]
+            self._told(packet.stream, bytes(packet))
+            self._output.mux(packet)
+
+    def close(self) -> None:
+        """Close the input."""
+        self._input.close()
+
+    def _take(self, stream: Stream, *, audio: bool) -> None:
+        """Make a place for a stream in the output, or note that there is none."""
+        if isinstance(stream, AttachmentStream):
+            self._attach(stream)
+        elif stream.type == "audio" and not audio:
+            return
+        elif stream.type in _COPIED or _is_cover(stream):
+            try:
+                copy = self._output.add_stream_from_template(stream)
+            except ValueError as error:
+                if stream.type == "audio":
+                    raise OutputError(
+                        f"{self._name}: this kind of file cannot hold the "
+                        f"{stream.codec_context.name} audio of the input; use a name that ends in "
+                        ".mkv, or pass --no-audio"
+                    ) from error
+                self._left.append(_named(stream))
+                return
+            copy.metadata.update(kept(stream.metadata))
+            copy.disposition = stream.disposition
+            self._streams[stream.index] = copy
+        elif stream.type != "video":
+            self._left.append(_named(stream))
+        elif not self.video_metadata:
+            self.video_metadata = kept(stream.metadata)
+
+    def _attach(self, stream: AttachmentStream) -> None:
+        if self._output.format.name != "matroska":
+            self._left.append(_named(stream))
+            return
+        self._output.add_attachment(
+            stream.name or "attachment", stream.mimetype or "application/octet-stream", stream.data
+        )
+
+    def _take_chapters(self) -> None:
+        chapters = self._input.chapters()
+        if chapters:
+            self._output.set_chapters(chapters)
+
+    def _read(self) -> Iterator[av.Packet[Any]]:
+        taken = [s for s in self._input.streams if s.index in self._streams]
+        if not taken:
+            return
+        packets = self._input.demux(*taken)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError:
+                _log.warning("%s: audio cut off, copied up to the cut", self._path)
+                return
+            if packet is None:
+                return
+            if packet.dts is not None:  # the last, empty packet only says that all is read
+                yield packet
+
+
+def _is_cover(stream: Stream) -> bool:
+    return stream.type == "video" and bool(stream.disposition & Disposition.attached_pic)
+
+
+def _named(stream: Stream) -> str:
+    """A stream, for people: what it is, in which coding, in which language."""
+    try:
+        coding = stream.codec_context.name
+    except AttributeError:
+        coding = stream.metadata.get("filename", "")
+    words = ["cover picture" if _is_cover(stream) else stream.type, coding,
+             stream.metadata.get("language", "")]  # fmt: skip
+    return " ".join(word for word in words if word)

@@ -1,0 +1,194 @@
+"""Pictures in planes: upscaled where their samples lie, to RGB, and with faces added."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from cagface_core.planes import add_to_planes, rgb_levels, standard, upscale_planes
+from cagface_core.types import Change, Crop, PlaneLayout, Planes
+
+BT709 = (0.2126, 0.0722)
+LAYOUTS = {
+    "420": PlaneLayout(),
+    "422, 10 bits": PlaneLayout(bits=10, chroma_px=(2, 1), chroma_at=(0, 0), weights=BT709),
+    "444, 12 bits": PlaneLayout(bits=12, chroma_px=(1, 1), chroma_at=(0, 0)),
+    "440": PlaneLayout(chroma_px=(1, 2), chroma_at=(0, 0.5)),
+    "411": PlaneLayout(chroma_px=(4, 1), chroma_at=(0, 0)),
+    "420, full range": PlaneLayout(full_range=True),
+    "420 with alpha, 10 bits": PlaneLayout(bits=10, alpha=True),
+    "gbr, 16 bits": PlaneLayout("gbr", 16, False, (1, 1), (0, 0), full_range=True),
+    "grey": PlaneLayout("grey", chroma_px=(1, 1), chroma_at=(0, 0)),
+}
+
+
+def waves(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A smooth picture, defined between pixels too: (..., 3) RGB in levels."""
+    channels = [
+        128 + 90 * np.sin(0.11 * x + 0.02 * y + phase) * np.cos(0.07 * y - phase)
+        for phase in (0, 1, 2)
+    ]
+    return np.stack(channels, axis=-1)
+
+
+def ycc(rgb: np.ndarray, layout: PlaneLayout) -> np.ndarray:
+    """Code values of Y, Cb, Cr, unrounded, by ITU-T H.273."""
+    k_r, k_b = layout.weights
+    luma = k_r * rgb[..., 0] + (1 - k_r - k_b) * rgb[..., 1] + k_b * rgb[..., 2]
+    cb = (rgb[..., 2] - luma) / 2 / (1 - k_b)
+    cr = (rgb[..., 0] - luma) / 2 / (1 - k_r)
+    if layout.full_range:
+        unit = ((1 << layout.bits) - 1) / 255
+        return np.stack([luma * unit, cb * unit + (1 << layout.bits - 1),
+                         cr * unit + (1 << layout.bits - 1)], axis=-1)  # fmt: skip
+    step = 1 << layout.bits - 8
+    return np.stack([(16 + luma * 219 / 255) * step, (128 + cb * 224 / 255) * step,
+                     (128 + cr * 224 / 255) * step], axis=-1)  # fmt: skip
+
+
+def drawn(width: int, height: int, layout: PlaneLayout, scale: int = 1, add: float = 0) -> Planes:
+    """`waves` in planes; at a scale, as if seen ``scale`` times as large."""
+    dtype = np.uint8 if layout.bits == 8 else np.uint16
+    most = (1 << layout.bits) - 1
+
+    def plane(index: int, px: tuple[int, int], at: tuple[float, float]) -> np.ndarray:
+        x = np.arange(-(-width * scale // px[0])) * px[0] + at[0]
+        y = np.arange(-(-height * scale // px[1])) * px[1] + at[1]
+        rgb = add + waves(*np.meshgrid((x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5))
+        if layout.kind == "gbr":
+            values = rgb[..., (1, 2, 0)[index]] * most / 255
+        else:
+            values = ycc(rgb, layout)[..., index]
+        return np.clip(np.rint(values), 0, most).astype(dtype)
+
+    count = 1 if layout.kind == "grey" else 3
+    planes = [plane(0, (1, 1), (0, 0))]
+    planes += [plane(index, layout.chroma_px, layout.chroma_at) for index in range(1, count)]
+    if layout.alpha:
+        planes.append(np.full_like(planes[0], most // 3))
+    return Planes(tuple(planes), layout)
+
+
+def worst(a: Planes, b: Planes, border: int = 8) -> float:
+    """The largest difference within, in levels of 8 bits."""
+    unit = (1 << a.layout.bits) / 256
+    found = 0.0
+    for x, y in zip(a.planes, b.planes, strict=True):
+        assert x.shape == y.shape
+        assert x.dtype == y.dtype
+        difference = np.abs(x.astype(float) - y)[border:-border, border:-border]
+        found = max(found, difference.max() / unit)
+    return found
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("size", [(96, 64), (97, 61)])
+def test_at_scale_1_every_value_is_kept(name: str, size: tuple[int, int]):
+    picture = drawn(*size, LAYOUTS[name])
+    same = upscale_planes(picture, 1)
+    assert same.layout == picture.layout
+    for before, after in zip(picture.planes, same.planes, strict=True):
+        assert np.array_equal(before, after)
+        assert not np.shares_memory(before, after)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("size", [(128, 96), (127, 95)])
+def test_an_upscale_lies_where_the_picture_does(name: str, scale: int, size: tuple[int, int]):
+    """Against the same picture drawn larger: half a pixel off would be 5 levels."""
+    layout = LAYOUTS[name]
+    large = upscale_planes(drawn(*size, layout), scale)
+    assert (large.width, large.height) == (scale * size[0], scale * size[1])
+    assert worst(large, drawn(*size, layout, scale), 8 * scale) < (3.5 if "411" in name else 1.5)
+
+
+TURNED = {
+    "mirrored": PlaneLayout(chroma_at=(1, 0.5)),
+    "on its side": PlaneLayout(chroma_at=(0.5, 0)),
+    "on its side, 422": PlaneLayout(chroma_px=(1, 2), chroma_at=(0, 0)),
+    "upside down, 422": PlaneLayout(chroma_px=(2, 1), chroma_at=(1, 0)),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_chroma_of_turned_pictures_goes_where_codecs_have_it(name: str, scale: int):
+    layout = TURNED[name]
+    wanted = standard(layout)
+    assert wanted.chroma_px in ((2, 2), (2, 1))
+    assert wanted.chroma_at == (0, 0.5 * (wanted.chroma_px[1] - 1))
+    large = upscale_planes(drawn(128, 96, layout), scale)
+    assert large.layout == wanted
+    assert worst(large, drawn(128, 96, wanted, scale), 16) < 1.5
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_crop_in_rgb(name: str):
+    layout = LAYOUTS[name]
+    levels = rgb_levels(drawn(128, 96, layout), Crop(23, 11, 64))
+    assert levels.dtype == np.float32
+    expected = waves(*np.meshgrid(np.arange(23, 87), np.arange(11, 75)))
+    if layout.kind == "grey":
+        k_r, k_b = layout.weights
+        grey = expected @ np.array([k_r, 1 - k_r - k_b, k_b])
+        expected = np.repeat(grey[..., None], 3, axis=2)
+    # Two roundings of chroma to 8 bits, and what that is in blue; deeper, a fraction of it.
+    most = 4 if "411" in name else 3 if layout.bits == 8 else 1
+    assert np.abs(levels - expected).max() < most
+    beyond = rgb_levels(drawn(128, 96, layout), Crop(-10, -4, 64))
+    assert np.abs(beyond[:4] - beyond[4]).max() < 4
+    assert np.abs(beyond[:, :10] - beyond[:, 10:11]).max() < 4
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("place", [(20, 14), (21, 13), (60, 42), (0, 0)])
+def test_what_is_added_is_what_rgb_would_have_gained(name: str, place: tuple[int, int]):
+    """A smooth patch, anywhere: against the picture drawn with the patch in it."""
+    layout = LAYOUTS[name]
+    picture = drawn(128, 96, layout)
+    x, y = place
+    fade = np.hanning(48)[:, None] * np.hanning(64)[None, :]
+    levels = (fade[..., None] * np.array([40, -8, 30])).astype(np.float32)
+    gained = upscale_planes(picture, 1)
+    add_to_planes(gained, Change(x, y, levels))
+    rgb = np.zeros((96, 128, 3))
+    rgb[y : y + 48, x : x + 64] = levels
+    centre = np.zeros_like(rgb) + 128
+    for index, (before, after) in enumerate(zip(picture.planes, gained.planes, strict=True)):
+        difference = after.astype(float) - before
+        unit = ((1 << layout.bits) - 1) / 255
+        if layout.alpha and index == len(picture.planes) - 1:
+            assert not difference.any()
+            continue
+        if layout.kind == "gbr":
+            expected = rgb[..., (1, 2, 0)[index]] * unit
+        else:
+            expected = (ycc(centre + rgb, layout) - ycc(centre, layout))[..., index]
+        if index and layout.kind == "yuv":
+            (across, down), (right, below) = layout.chroma_px, layout.chroma_at
+            columns, rows = np.meshgrid(
+                np.arange(128 // across) * across + right, np.arange(96 // down) * down + below
+            )
+            expected = cv2.remap(
+                expected, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR
+            )
+        assert np.abs(difference - expected).max() < 1.2 * unit + 0.5
+        assert np.abs(difference).max() > 4 * unit
+
+
+def test_added_values_stay_within_the_code():
+    layout = replace(LAYOUTS["422, 10 bits"])
+    picture = upscale_planes(drawn(64, 64, layout), 1)
+    add_to_planes(picture, Change(0, 0, np.full((64, 64, 3), 300, np.float32)))
+    assert max(plane.max() for plane in picture.planes) <= 1023
+    add_to_planes(picture, Change(0, 0, np.full((64, 64, 3), -900, np.float32)))
+    assert picture.planes[0].min() == 0
+
+
+def test_bicubic_overshoot_stays_within_the_code():
+    plane = np.zeros((32, 32), np.uint16)
+    plane[:, 16:] = 1023
+    layout = PlaneLayout("grey", 10, False, (1, 1), (0, 0))
+    assert upscale_planes(Planes((plane,), layout), 4).planes[0].max() == 1023

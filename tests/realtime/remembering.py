@@ -1,0 +1,50 @@
+"""An enhancer whose result depends on the frames before, as the real one's does, but fast."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from cagface_core import Enhanced, Face, Frame, Tuning
+from tests.realtime.helpers import PlainEnhancer
+
+
+class Memory:
+    """What is remembered: a sum over the frames since it began."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.sum = 0
+
+
+class RememberingEnhancer(PlainEnhancer):
+    """Brightens each frame by what it remembers; takes ``wait_s`` for it."""
+
+    def __init__(self, scale: int, wait_s: float) -> None:
+        super().__init__(scale)
+        self.wait_s = wait_s
+
+    def new_state(self, *, ahead: bool = False) -> Memory:
+        return Memory()
+
+    def look(self, frame: Frame, state: Memory) -> tuple[Face, ...]:
+        state.sum += 1
+        return (Face(id=0, x=state.sum % 9, y=1, w=4, h=4, score=1.0),)
+
+    def enhance(self, frame: Frame, state: Memory, tuning: Tuning | None = None) -> Enhanced:
+        time.sleep(self.wait_s)
+        assert frame.foreseen is not None
+        assert frame.planes is not None
+        if frame.foreseen.begins:
+            state.reset()
+        state.sum = (
+            state.sum + int(frame.planes.planes[0].mean()) + len(frame.foreseen.faces)
+        ) % 97
+        enhanced = super().enhance(frame, state, tuning)
+        assert enhanced.planes is not None
+        luma = enhanced.planes.planes[0]
+        luma[:] = np.clip(luma.astype(int) + state.sum % 16, 0, 255)
+        return enhanced
