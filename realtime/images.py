@@ -73,7 +73,7 @@ def read_picture(path: Path) -> Picture:
         ) from error
     except Pil.DecompressionBombError as error:
         raise InputError(f"{path}: {error}; scale it down or cut it first") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError) as error:
         # Pillow reports damage as any of these, depending on the format.
         raise InputError(
             f"{path}: damaged or cut off ({error}); copy it again from its origin"
