@@ -7,7 +7,6 @@ neighbours say; and what is seen for a moment only was a mistake.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -80,6 +79,4 @@ def _smoothed(views: Sequence[tuple[float, Face]], face: Face) -> Face:
         mean_box = mean_box - slope * mean_offset
     x, y, w, h = (float(value) for value in mean_box)
     w, h = max(w, 1.0), max(h, 1.0)
-    if not all(map(math.isfinite, (x, y, w, h))):
-        return face
     return replace(face, x=x - w / 2, y=y - h / 2, w=w, h=h)

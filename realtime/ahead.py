@@ -220,11 +220,10 @@ class _View:
         try:
             return self._find(frame)
         except Exception as error:  # noqa: BLE001  a frame without its faces is better than none
-            if not self._stats.summary().counts.get("looks_failed"):
+            if self._stats.count("looks_failed") == 1:
                 _log.warning(
                     "faces could not be looked for in a frame (%s); others are counted", error
                 )
-            self._stats.count("looks_failed")
             return ()
         finally:
             self._stats.time("look", 1e3 * (time.perf_counter() - started_s))

@@ -20,7 +20,7 @@ from rich.console import Console
 from cagface_core import CagfaceError
 from realtime import commands, live_command, setup_commands, video_command
 from realtime.environment import check_cv2
-from realtime.options import Context, MakeEnhancer, load_enhancer
+from realtime.options import Context, MakeEnhancer, load_enhancer, one_line
 from realtime.settings import add_settings_arguments, parse_with_settings
 
 
@@ -199,8 +199,7 @@ def _run(parse: Callable[[], argparse.Namespace], make_enhancer: MakeEnhancer) -
                 check_cv2()
             return arguments.run(arguments, Context(console, make_enhancer))
     except CagfaceError as error:
-        line = " ".join(str(error).split())
-        console.print(f"error: {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"error: {one_line(error)}", markup=False, highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         console.print("interrupted; nothing half-written is left")

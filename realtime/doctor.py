@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 from rich.text import Text
 
+from realtime.options import one_line
+
 if TYPE_CHECKING:
     from realtime.self_test import SelfTest
 
@@ -50,7 +52,7 @@ def _examine(name: str, check: Check) -> Finding:
     try:
         return check()
     except Exception as error:  # noqa: BLE001  it becomes the finding
-        told = " ".join(str(error).split()) or type(error).__name__
+        told = one_line(error) or type(error).__name__
         problem, _, fix = told.partition("; ")  # our own errors end in what to do
         return Finding(name, "fail", problem, fix or "report it with this line")
 

@@ -18,8 +18,7 @@ from cagface_core import Frame
 from realtime.ahead import AheadSource
 from realtime.encoders import choose_encoder, losses
 from realtime.loop import LoopOptions, Resettable, run_loop
-from realtime.piece_file import PieceFile, tags_of_output
-from realtime.planar import PlaneWriter
+from realtime.piece_file import PieceFile
 from realtime.process import in_own_thread, keep_memory, leave_a_core
 from realtime.run_video import VideoJob, finder_of
 from realtime.source import SourceInfo
@@ -57,15 +56,13 @@ class _Trial:
 
     description = "a trial"
 
-    def __init__(self, piece: PieceFile, writer: PlaneWriter) -> None:
-        self._piece, self._writer = piece, writer
+    def __init__(self, piece: PieceFile) -> None:
+        self._piece = piece
         self.times_s: list[float] = []
 
     def write(self, frame: Frame) -> None:
         assert frame.planes is not None
-        picture = self._writer.frame(frame.planes)
-        picture.pts, picture.time_base = frame.pts, frame.time_base
-        self._piece.write(picture)
+        self._piece.write(frame.planes, frame.pts, frame.time_base)
         self.times_s.append(time.perf_counter())
 
     def finish(self) -> None:
@@ -96,8 +93,7 @@ def plan_of(job: VideoJob, make_enhancer: Callable[[], RunEnhancer[StateT]]) -> 
             enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cagface-"))
             path = Path(folder) / "trial.mkv"
-            piece = PieceFile(path, chosen, info, (width, height))
-            sink = _Trial(piece, PlaneWriter(chosen.pix_fmt, tags_of_output(info, chosen)))
+            sink = _Trial(PieceFile(path, chosen, info, (width, height)))
             stats = Stats()
             part = _Part(film, first, _TRIED)
             run_loop(

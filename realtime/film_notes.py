@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cagface_core import Crop, Enhanced, Face, Frame, Image, Outcome, Planes, rgb_levels
+from cagface_core import Crop, Enhanced, Face, Frame, Outcome, rgb_levels
 
 _SIDE_PX = 192
 """Of a picture in the contact sheet."""
@@ -51,7 +51,7 @@ class FilmNotes:
     _times_s: list[float] = field(default_factory=list[float])
 
     def note(self, frame: Frame, enhanced: Enhanced) -> None:
-        """Note a frame that is delivered."""
+        """Note a frame that is delivered; it came in planes."""
         outcomes = enhanced.outcomes
         done = sum(outcome is Outcome.ENHANCED for outcome in outcomes)
         failed = sum(outcome in (Outcome.FAILED, Outcome.GUARDED) for outcome in outcomes)
@@ -88,26 +88,19 @@ class FilmNotes:
 
     def _picture(self, track: _Track, frame: Frame, enhanced: Enhanced, face: Face) -> None:
         """Take the two pictures of a face, and measure one against the other."""
+        assert frame.planes is not None
+        assert enhanced.planes is not None
         side = max(16, round(_AROUND * max(face.w, face.h)))
         x, y = round(face.x + face.w / 2 - side / 2), round(face.y + face.h / 2 - side / 2)
         size = (self.scale * side, self.scale * side)
-        source = _levels(frame.rgb, frame.planes, Crop(x, y, side))
+        source = rgb_levels(frame.planes, Crop(x, y, side))
         before = np.asarray(cv2.resize(source, size, interpolation=cv2.INTER_CUBIC), np.float32)
         place = Crop(self.scale * x, self.scale * y, self.scale * side)
-        after = _levels(enhanced.rgb, enhanced.planes, place)
+        after = rgb_levels(enhanced.planes, place)
         track.before, track.after = _jpeg(before), _jpeg(after)
         track.detail = float(_fine(after) / max(1e-6, _fine(before)))
         shrunk = cv2.resize(after, (side, side), interpolation=cv2.INTER_AREA)
         track.drift = float(np.abs(shrunk - source).mean())
-
-
-def _levels(rgb: Image, planes: Planes | None, crop: Crop) -> NDArray[np.float32]:
-    """A square of a picture, its border replicated beyond it, (size, size, 3) RGB levels."""
-    if planes is not None:
-        return rgb_levels(planes, crop)
-    rows = np.clip(np.arange(crop.y, crop.y + crop.size), 0, rgb.shape[0] - 1)
-    columns = np.clip(np.arange(crop.x, crop.x + crop.size), 0, rgb.shape[1] - 1)
-    return rgb[rows[:, None], columns[None, :]].astype(np.float32)
 
 
 def _fine(levels: NDArray[np.float32]) -> float:

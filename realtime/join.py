@@ -99,7 +99,7 @@ def _packets(journal: Journal, info: SourceInfo, video: VideoStream) -> Iterator
     """The packets of all pieces in the order of decoding, with their times."""
     pts = [time for piece in journal.pieces for time in piece.pts]
     durations = _durations(pts, info)
-    depth = max(_reordering(journal.file(piece.start)) for piece in journal.pieces)
+    depth = max(piece.depth for piece in journal.pieces)
     # A packet is decoded when the one is shown that is ``depth`` before it; the first ones as
     # much earlier as the first is shown too early for that.
     lead = pts[min(depth, len(pts) - 1)] - pts[0]
@@ -120,17 +120,11 @@ def _packets(journal: Journal, info: SourceInfo, video: VideoStream) -> Iterator
 def _durations(pts: list[int], info: SourceInfo) -> list[int]:
     """How long each frame is shown."""
     steps = [after - before for before, after in pairwise(pts)]
-    usual = max(1, round(1 / (info.rate * info.time_base))) if info.rate else 1
     # Where the input does not say when its last frame ends, it lasts as long as usual, or as the
     # frame before it in a stream that is faster than that.
     to_end = (info.end_pts or 0) - pts[-1]
-    last = to_end if to_end > 0 else min([usual, *steps[-1:]])
+    last = to_end if to_end > 0 else min([info.step, *steps[-1:]])
     return [*steps, last]
-
-
-def _reordering(path: Path) -> int:
-    """How many packets come, at most, before one that is shown before them."""
-    return max((at - index for at, (index, _) in enumerate(read_piece(path))), default=0)
 
 
 def _open(path: Path, info: SourceInfo, copy_from: Path | None) -> OutputContainer:

@@ -31,11 +31,13 @@ _VERSION = 1
 class DonePiece:
     """A finished piece: the number of its first frame, its frames' times, the piece after it.
 
-    ``pts`` are in units of the source's time base; ``following`` is None at the film's end.
+    ``pts`` are in units of the source's time base; ``depth`` is how many packets come, at most,
+    before one that is shown before them; ``following`` is None at the film's end.
     """
 
     start: int
     pts: Sequence[int]
+    depth: int
     following: Piece | None
 
 
@@ -59,7 +61,7 @@ class Journal:
 
     def file(self, start: int) -> Path:
         """Where the piece that begins with this frame is kept."""
-        return self.folder / f"{start:09}.mkv"
+        return _file(self.folder, start)
 
     def unfinished(self) -> Path:
         """Where a piece is written until it is whole."""
@@ -148,15 +150,18 @@ def _read(folder: Path, wanted: Mapping[str, object]) -> list[DonePiece]:
         try:
             entry = json.loads(line)
             following = entry["following"]
-            piece = DonePiece(
-                entry["start"], entry["pts"], None if following is None else Piece(**following)
-            )
+            entry["following"] = None if following is None else Piece(**following)
+            piece = DonePiece(**entry)
         except (ValueError, KeyError, TypeError):
             break  # the last line, cut off: its piece is made again
-        if not (folder / f"{piece.start:09}.mkv").is_file():
+        if not _file(folder, piece.start).is_file():
             break
         pieces.append(piece)
     return pieces
+
+
+def _file(folder: Path, start: int) -> Path:
+    return folder / f"{start:09}.mkv"
 
 
 def _clear(folder: Path) -> None:

@@ -123,6 +123,11 @@ def enhancer_config(arguments: argparse.Namespace, mode: Mode) -> EnhancerConfig
     )
 
 
+def one_line(error: BaseException) -> str:
+    """An error's message, for people, in one line."""
+    return " ".join(str(error).split())
+
+
 def settings_of(config: EnhancerConfig) -> dict[str, object]:
     """How faces are enhanced, as JSON has it; the device is no part of it."""
     return {

@@ -19,7 +19,9 @@ from av.container import OutputContainer
 from av.video.format import VideoFormat
 from av.video.stream import VideoStream
 
+from cagface_core import Planes
 from realtime.encoders import Chosen
+from realtime.planar import PlaneWriter
 from realtime.source import ColourTags, SourceInfo
 
 _TICK = Fraction(1, 1000)
@@ -38,6 +40,8 @@ class PieceFile:
         self._pts: list[int] = []
         self._number: dict[int, int] = {}
         self._written = 0
+        self._depth = 0
+        self._writer = PlaneWriter(chosen.pix_fmt, tags_of_output(info, chosen))
         self._container = av.open(f"file:{path}", "w", format="matroska")
         try:
             self._video = add_video(self._container, chosen, info, size)
@@ -46,18 +50,24 @@ class PieceFile:
             self.discard()
             raise
 
-    def write(self, picture: av.VideoFrame) -> None:
-        """Encode one frame, with times above those before."""
-        assert picture.pts is not None
-        self._number[picture.pts] = len(self._pts)
-        self._pts.append(picture.pts)
+    def write(self, planes: Planes, pts: int, time_base: Fraction) -> None:
+        """Encode one frame, with a time above those before."""
+        picture = self._writer.frame(planes)
+        picture.pts, picture.time_base = pts, time_base
+        self._number[pts] = len(self._pts)
+        self._pts.append(pts)
         self._encode(picture)
 
-    def finish(self) -> list[int]:
-        """Encode what is left and close the file; the frames' times."""
+    def finish(self) -> tuple[list[int], int]:
+        """Encode what is left and close the file.
+
+        Returns:
+            The frames' times, and how many packets come, at most, before one that is shown before
+            them.
+        """
         self._encode(None)
         self._container.close()
-        return self._pts
+        return self._pts, self._depth
 
     def discard(self) -> None:
         """Close the file and remove it."""
@@ -68,7 +78,9 @@ class PieceFile:
     def _encode(self, picture: av.VideoFrame | None) -> None:
         for packet in cast("Iterable[av.Packet[Any]]", self._video.encode_lazy(picture)):
             assert packet.pts is not None
-            packet.pts = self._number[packet.pts] + _LEAD
+            number = self._number[packet.pts]
+            self._depth = max(self._depth, self._written - number)
+            packet.pts = number + _LEAD
             packet.dts = self._written
             packet.time_base, packet.duration = _TICK, 1
             self._written += 1

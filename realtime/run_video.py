@@ -21,7 +21,7 @@ from realtime.journal import open_journal
 from realtime.loop import LoopOptions, Resettable, enhanced_only, run_loop
 from realtime.options import settings_of
 from realtime.partial_file import check_output
-from realtime.plain import planes_side_by_side, side_by_side, untouched
+from realtime.plain import planes_side_by_side, untouched
 from realtime.process import in_own_thread, keep_memory, leave_a_core
 from realtime.run import FaceSeer, RunEnhancer, Started, Watcher
 from realtime.source import SourceInfo
@@ -183,9 +183,9 @@ def _composed(job: VideoJob, notes: FilmNotes | None) -> Callable[[Frame, Enhanc
             notes.note(frame, enhanced)
         if not job.compare:
             return enhanced_only(frame, enhanced)
-        before = untouched(frame, job.scale)
-        if before.planes is not None and enhanced.planes is not None:
-            return replace(frame, planes=planes_side_by_side(before.planes, enhanced.planes))
-        return replace(frame, rgb=side_by_side(before.rgb, enhanced.rgb))
+        before = untouched(frame, job.scale).planes
+        assert before is not None  # a film comes in planes
+        assert enhanced.planes is not None
+        return replace(frame, planes=planes_side_by_side(before, enhanced.planes))
 
     return compose

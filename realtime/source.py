@@ -49,6 +49,11 @@ class SourceInfo:
     pix_fmt: str = "yuv420p"
     hdr: HdrMetadata | None = None
 
+    @property
+    def step(self) -> int:
+        """How long a frame usually lasts, in units of ``time_base``; 1 where that is unknown."""
+        return max(1, round(1 / (self.rate * self.time_base))) if self.rate else 1
+
 
 class Source(Protocol):
     """An open stream of frames. Its constructor raises `InputError` or `DeviceError`."""

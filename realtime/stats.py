@@ -136,10 +136,11 @@ class Stats:
         with self._lock:
             self._stages.setdefault(stage, _Times()).add(value_ms)
 
-    def count(self, event: str, n: int = 1) -> None:
-        """``event`` happened ``n`` times."""
+    def count(self, event: str, n: int = 1) -> int:
+        """``event`` happened ``n`` times; how often so far."""
         with self._lock:
             self._counts[event] += n
+            return self._counts[event]
 
     def enhanced(self, result: Enhanced) -> None:
         """Take the times per stage, the faces and the events of one enhanced frame."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cagface_core import CagfaceError, ConfigError, EnhancerConfig
-from realtime.options import Context, add_enhancer_arguments, enhancer_config, settings_of
+from realtime.options import Context, add_enhancer_arguments, enhancer_config, one_line, settings_of
 
 if TYPE_CHECKING:
     from realtime.batch import Planned, VideoResult
@@ -115,7 +115,7 @@ def _enhance_one(
             ) from error
         return VideoResult(item, _enhance(item, arguments, options, context))
     except CagfaceError as error:
-        return VideoResult(item, error=" ".join(str(error).split()))
+        return VideoResult(item, error=one_line(error))
 
 
 def _job(item: Planned, arguments: argparse.Namespace, options: EnhancerConfig) -> VideoJob:
@@ -190,7 +190,7 @@ def _dry_run(
             lines = plan_of(_job(item, arguments, options), lambda: context.make_enhancer(options))
         except CagfaceError as error:
             failed = True
-            lines = [f"error: {' '.join(str(error).split())}"]
+            lines = [f"error: {one_line(error)}"]
         for line in lines:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 2 if failed else 0

@@ -142,7 +142,6 @@ class VideoSource:
         turned = self._orientation.transpose
         rate = stream.average_rate or stream.base_rate or stream.guessed_rate
         start = stream.start_time if stream.start_time is not None else first.pts or 0
-        self._step = max(1, round(1 / (rate * time_base))) if rate else 1
         self.info = SourceInfo(
             name=self._location,
             width=first.height if turned else first.width,
@@ -174,11 +173,11 @@ class VideoSource:
             for decoded in self._decoded():
                 pts = decoded.pts if decoded.pts is not None else decoded.dts
                 if pts is None:
-                    pts = 0 if last_pts is None else last_pts + self._step - offset
+                    pts = 0 if last_pts is None else last_pts + self.info.step - offset
                 pts += offset
                 if last_pts is not None and (last_pts - pts) * self.info.time_base > _JUMP_S:
                     # A stream that began anew, or files joined end to end, goes on from here.
-                    jump = last_pts + self._step - pts
+                    jump = last_pts + self.info.step - pts
                     offset, pts = offset + jump, pts + jump
                     repaired += 1
                 elif last_pts is not None and pts <= last_pts:
@@ -205,7 +204,7 @@ class VideoSource:
             if again is None:
                 break
             self._first = again
-            offset = last_pts + self._step - (again.pts or 0)
+            offset = last_pts + self.info.step - (again.pts or 0)
         if self._damaged:
             _log.warning("%s: %d damaged packets left out", self._location, self._damaged)
         if repaired:

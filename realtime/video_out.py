@@ -20,8 +20,8 @@ from realtime.ahead import Piece
 from realtime.encoders import Chosen, EncodeOptions, choose_encoder, instead_of, tell_losses
 from realtime.join import Joined, join
 from realtime.journal import DonePiece, Journal
-from realtime.piece_file import PieceFile, add_video, tags_of_output
-from realtime.planar import PlaneWriter, planes_of_rgb
+from realtime.piece_file import PieceFile, add_video
+from realtime.planar import planes_of_rgb
 from realtime.source import SourceInfo
 from realtime.stream_copy import StreamCopy
 
@@ -67,9 +67,8 @@ class VideoSink:
             chosen = choose_encoder(path, options or EncodeOptions(), info, width, height)
             self._chosen = self._rehearse(chosen)
             tell_losses(str(path), self._chosen, info)
-            self._writer = PlaneWriter(self._chosen.pix_fmt, tags_of_output(info, self._chosen))
             self._piece: PieceFile | None = None
-            self._start = self._count = 0
+            self._start = 0
             self._undo = undo.pop_all()
 
     def write(self, frame: Frame) -> None:
@@ -88,9 +87,7 @@ class VideoSink:
                 self._start = start
                 file = self._journal.unfinished()
                 self._piece = PieceFile(file, self._chosen, self._info, self._size)
-            picture = self._writer.frame(planes)
-            picture.pts, picture.time_base = frame.pts, frame.time_base
-            self._piece.write(picture)
+            self._piece.write(planes, frame.pts, frame.time_base)
         except (av.error.FFmpegError, OSError) as error:
             raise self._write_error(error) from error
 
@@ -125,10 +122,10 @@ class VideoSink:
 
     def _end_piece(self, following: Piece | None) -> None:
         assert self._piece is not None
-        pts = self._piece.finish()
+        pts, depth = self._piece.finish()
         self._piece = None
         note = self._note() if self._note else None
-        self._journal.done(DonePiece(self._start, pts, following), note)
+        self._journal.done(DonePiece(self._start, pts, depth, following), note)
 
     def _rehearse(self, chosen: Chosen) -> Chosen:
         """Begin the file and throw it away: what does not work is found before the work."""

@@ -46,6 +46,7 @@ from starlette.exceptions import HTTPException as HttpError
 
 from cagface_core import CagfaceError
 from realtime import snapshot
+from realtime.options import one_line
 from realtime.panel.changes import Changes, RecordChange, SettingsChange
 from realtime.panel.guard import PAGE
 from realtime.panel.pictures import Pictures
@@ -210,7 +211,7 @@ def _answer_errors_in_one_line(app: FastAPI) -> None:
 
     @app.exception_handler(CagfaceError)
     async def impossible(_request: Request, error: CagfaceError) -> JSONResponse:
-        return JSONResponse({"error": " ".join(str(error).split())}, 422)
+        return JSONResponse({"error": one_line(error)}, 422)
 
     @app.exception_handler(Exception)
     async def broken(_request: Request, error: Exception) -> JSONResponse:
