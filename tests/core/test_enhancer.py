@@ -285,3 +285,8 @@ def test_nothing_is_seen_of_a_detection_that_drops_for_half_a_second(demo_clip: 
         jumps.append([float(np.abs(b - a).mean()) for a, b in pairwise(added)])
     assert dropped[24].tolist() == seen[24].tolist()
     assert max(jumps[1][24:]) < 1.2 * max(jumps[0])
+
+
+def test_a_picture_by_one_call(enhancer: FaceEnhancer, frames: list[Frame]):
+    alone = enhancer.enhance(frames[0], enhancer.new_state())
+    assert np.array_equal(enhancer.enhance_picture(frames[0].rgb), alone.rgb)
