@@ -51,7 +51,8 @@ def screen():
     """The name of a screen without a window manager."""
     read, write = os.pipe()
     with subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1024x768x24", "-nolisten", "tcp"],
+        # Without -noreset the screen starts anew when xdotool leaves it, and Qt finds none.
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1024x768x24", "-noreset"],
         pass_fds=[write],
         stderr=subprocess.DEVNULL,
     ) as server:
@@ -85,7 +86,9 @@ class Window:
         self.told = told
         self.environment = {**os.environ, "DISPLAY": screen}
         self.process = process
+        self.found_s = time.monotonic()
         self.id = self.until(lambda: self.tool("search", "--name", "CAGFace Live").strip())
+        self.until(self.is_painted)
 
     def tool(self, *words):
         done = subprocess.run(
@@ -110,6 +113,22 @@ class Window:
         size, width, height, colours = head[0], head[4], head[5], head[19]
         bgrx = np.frombuffer(done.stdout[size + 12 * colours :], np.uint8)
         return bgrx.reshape(height, width, 4)[..., 2::-1]
+
+    def is_painted(self):
+        """Whether it shows anything; hidden and shown again where Qt has missed its exposure.
+
+        On a loaded machine without a window manager, one in six windows of OpenCV stays black
+        for good (a script of `namedWindow`, `imshow` and `pollKey` alone shows it too).
+        """
+        try:
+            if self.picture().max() > 0:
+                return True
+        except subprocess.CalledProcessError:  # it is not there yet
+            return False
+        if time.monotonic() > self.found_s + 5:
+            self.tool("windowunmap", "--sync", self.id, "windowmap", "--sync", self.id)
+            self.found_s = time.monotonic()
+        return False
 
     def changes(self):
         """The settings that were changed, in order."""
