@@ -52,10 +52,13 @@ def screen():
     read, write = os.pipe()
     with subprocess.Popen(
         # Without -noreset the screen starts anew when xdotool leaves it, and Qt finds none.
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1024x768x24", "-noreset"],
+        [
+            "Xvfb", "-displayfd", str(write), "-screen", "0", "1024x768x24",
+            "-nolisten", "tcp", "-noreset",
+        ],
         pass_fds=[write],
         stderr=subprocess.DEVNULL,
-    ) as server:
+    ) as server:  # fmt: skip
         os.close(write)
         with os.fdopen(read) as number:
             name = f":{number.readline().strip()}"
@@ -86,9 +89,7 @@ class Window:
         self.told = told
         self.environment = {**os.environ, "DISPLAY": screen}
         self.process = process
-        self.found_s = time.monotonic()
         self.id = self.until(lambda: self.tool("search", "--name", "CAGFace Live").strip())
-        self.until(self.is_painted)
 
     def tool(self, *words):
         done = subprocess.run(
@@ -114,21 +115,23 @@ class Window:
         bgrx = np.frombuffer(done.stdout[size + 12 * colours :], np.uint8)
         return bgrx.reshape(height, width, 4)[..., 2::-1]
 
-    def is_painted(self):
-        """Whether it shows anything; hidden and shown again where Qt has missed its exposure.
+    def wait_for_paint(self):
+        """Wait until it shows anything; it is shown again where Qt has missed its exposure.
 
-        On a loaded machine without a window manager, one in six windows of OpenCV stays black
+        On a loaded machine without a window manager, one in five windows of OpenCV stays black
         for good (a script of `namedWindow`, `imshow` and `pollKey` alone shows it too).
         """
         try:
-            if self.picture().max() > 0:
-                return True
-        except subprocess.CalledProcessError:  # it is not there yet
-            return False
-        if time.monotonic() > self.found_s + 5:
+            self.until(self.is_painted, timeout_s=10.0)
+        except AssertionError:
             self.tool("windowunmap", "--sync", self.id, "windowmap", "--sync", self.id)
-            self.found_s = time.monotonic()
-        return False
+            self.until(self.is_painted)
+
+    def is_painted(self):
+        try:
+            return self.picture().max() > 0
+        except subprocess.CalledProcessError:  # it is not on the screen yet
+            return False
 
     def changes(self):
         """The settings that were changed, in order."""
@@ -196,6 +199,7 @@ def test_the_window_paints_and_obeys(window, tmp_path):
     def dark_share():
         return float((window.picture().max(axis=2) < 120).mean())
 
+    window.wait_for_paint()
     window.until(all_red)  # the first note goes by itself
     for key in ("Left", "Up", "Right", "Insert"):  # which are no q, r, s and c
         window.key(key)
@@ -232,6 +236,7 @@ def test_the_window_paints_and_obeys(window, tmp_path):
 
 
 def test_closing_the_window_ends_the_run(window):
+    window.wait_for_paint()
     window.until(lambda: (window.picture()[240, ::8] == (254, 0, 0)).all())
     window.ask_to_close()
     assert "ended" in window.ended()
