@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TypeVar
 
 import torch
@@ -124,10 +125,9 @@ def race(works: Mapping[str, Work], device: torch.device, budget: Budget) -> dic
 
 
 def quotient(slower_ms: Sequence[float], faster_ms: Sequence[float]) -> Quotient:
-    """Compare two that raced, round by round."""
+    """Compare two that raced, round by round; below 1, the other way round is above 1."""
     ratios = [a / b for a, b in zip(slower_ms, faster_ms, strict=True)]
-    low, median, high = (percentile(ratios, share) for share in (0.25, 0.5, 0.75))
-    return Quotient(median, low, high)
+    return Quotient(median(ratios), percentile(ratios, 0.25), percentile(ratios, 0.75))
 
 
 def wait_for(device: torch.device) -> None:

@@ -202,6 +202,15 @@ def test_the_networks(results):
         )  # pico: 864 + 2 * 20_736 + 2 * 4_800 + 38_400
 
 
+def test_of_two_the_slower_one_is_told_however_uneven_the_rounds():
+    uneven = [3.0, 1.0], [1.0, 2.0]  # three times, and half
+    for first, second in (uneven, uneven[::-1]):
+        found = quotient(first, second)
+        back = quotient(second, first)
+        assert found.low <= found.median <= found.high
+        assert found.median >= 1 or back.median >= 1
+
+
 def test_a_call_that_would_last_too_long_is_left_out_and_told():
     results = Results({})
     plan = NetworkPlan(["pico"], BRIEF, (64, 256), (1, 8), 0.001)
