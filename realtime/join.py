@@ -121,9 +121,11 @@ def _durations(pts: list[int], info: SourceInfo) -> list[int]:
     """How long each frame is shown."""
     steps = [after - before for before, after in pairwise(pts)]
     # Where the input does not say when its last frame ends, it lasts as long as usual, or as the
-    # frame before it in a stream that is faster than that.
+    # frame before it in a stream that is faster than that. So it does in a file cut off, whose
+    # header tells the end of frames that are gone.
     to_end = (info.end_pts or 0) - pts[-1]
-    last = to_end if to_end > 0 else min([info.step, *steps[-1:]])
+    known = to_end > 0 and len(pts) >= (info.frame_count or 0)
+    last = to_end if known else min([info.step, *steps[-1:]])
     return [*steps, last]
 
 

@@ -233,6 +233,18 @@ def test_a_cut_file_gives_what_is_there(tmp_path, caplog):
     assert video_times(tmp_path / "out.mkv") == video_times(whole)[: summary.frames]
 
 
+def test_the_last_frame_of_a_cut_file_does_not_last_until_the_end_it_had(tmp_path):
+    clip = Clip(codec="mpeg4", options=(), time_base=Fraction(1, 25), pts=range(100))
+    cut = clip.write(tmp_path / "in.avi")
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 6 // 10])
+    with av.open(str(cut)) as container:
+        assert container.streams.video[0].frames == 100  # what its header says
+    summary = enhance(cut, tmp_path / "out.mp4")
+    assert 20 < summary.frames < 100
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.duration == summary.frames * av.time_base // 25
+
+
 def test_damaged_packets_are_left_out_and_told(tmp_path, caplog):
     whole = Clip(pts=range(0, 60 * 512, 512), options=(("crf", "1"), ("g", "10"))).write(
         tmp_path / "in.mp4"
