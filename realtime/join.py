@@ -22,6 +22,9 @@ from realtime.piece_file import read_piece
 from realtime.source import SourceInfo
 from realtime.stream_copy import StreamCopy
 
+_LONGEST_IN_MP4 = 2**31 - 1
+"""How long a frame may be shown there, in units of the time base."""
+
 
 @dataclass(slots=True)
 class Joined:
@@ -95,6 +98,21 @@ def join(
     return written
 
 
+def what_cannot_be_held(path: Path, journal: Journal, info: SourceInfo) -> str | None:
+    """Why a film's times do not fit into the container; None where they do."""
+    if not _is_mp4(path):
+        return None
+    durations = _durations([time for piece in journal.pieces for time in piece.pts], info)
+    if max(durations) <= _LONGEST_IN_MP4:
+        return None
+    hours = float(max(durations) * info.time_base) / 3600
+    return f"one frame is shown for {hours:.1f} hours, longer than {path.suffix[1:]} can say"
+
+
+def _is_mp4(path: Path) -> bool:
+    return path.suffix.lower() in (".mp4", ".m4v", ".mov")
+
+
 def _packets(journal: Journal, info: SourceInfo, video: VideoStream) -> Iterator[av.Packet[Any]]:
     """The packets of all pieces in the order of decoding, with their times."""
     pts = [time for piece in journal.pieces for time in piece.pts]
@@ -131,7 +149,7 @@ def _durations(pts: list[int], info: SourceInfo) -> list[int]:
 
 def _open(path: Path, info: SourceInfo, copy_from: Path | None) -> OutputContainer:
     options: dict[str, str] = {}
-    if path.suffix.lower() in (".mp4", ".m4v", ".mov"):
+    if _is_mp4(path):
         # Edit lists count in the movie's own time scale, 1/1000 s unless told: too coarse for
         # starts such as 1001/30000 s.
         options = {

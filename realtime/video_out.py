@@ -18,7 +18,7 @@ import av.error
 from cagface_core import Frame, OutputError
 from realtime.ahead import Piece
 from realtime.encoders import Chosen, EncodeOptions, choose_encoder, instead_of, tell_losses
-from realtime.join import Joined, join
+from realtime.join import Joined, join, what_cannot_be_held
 from realtime.journal import DonePiece, Journal
 from realtime.piece_file import PieceFile, add_video
 from realtime.planar import planes_of_rgb
@@ -102,6 +102,10 @@ class VideoSink:
     def finish(self) -> None:
         """Join the pieces, copy the rest, check the result, give the file its name."""
         self.end()
+        problem = what_cannot_be_held(self._path, self._journal, self._info)
+        if problem is not None:
+            self._journal.remove()  # the same command would end the same way
+            raise OutputError(f"{self._path}: {problem}; choose a name that ends with .mkv")
         try:
             joined = self._journal.folder / f"joined{self._path.suffix}"
             facts = join(

@@ -245,6 +245,15 @@ def test_the_last_frame_of_a_cut_file_does_not_last_until_the_end_it_had(tmp_pat
         assert container.duration == summary.frames * av.time_base // 25
 
 
+def test_a_pause_that_mp4_cannot_hold(tmp_path):
+    source = Clip(time_base=Fraction(1, 1000), pts=(0, 40, 2**31 + 40)).write(tmp_path / "in.mkv")
+    with pytest.raises(OutputError, match=r"shown for 596.5 hours, longer than mp4 can .*\.mkv$"):
+        enhance(source, tmp_path / "out.mp4")
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mkv"]
+    enhance(source, tmp_path / "out.mkv")
+    assert video_times(tmp_path / "out.mkv") == video_times(source)
+
+
 def test_damaged_packets_are_left_out_and_told(tmp_path, caplog):
     whole = Clip(pts=range(0, 60 * 512, 512), options=(("crf", "1"), ("g", "10"))).write(
         tmp_path / "in.mp4"
