@@ -138,6 +138,11 @@ class FaceEnhancer:
         """One line: network, weights, device."""
         return self.engine.description
 
+    @property
+    def path(self) -> str:
+        """What the network is computed on, and how: one of ``cagface_core.paths.PATHS``."""
+        return self.engine.path
+
     def new_state(self, *, ahead: bool = False) -> State:
         """Start the memory of a new stream; ``ahead`` for :meth:`look`, whose boxes are raw."""
         looks = Looks(_LOOK_EVERY_S[self.config.mode])

@@ -18,7 +18,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from cagface_core import CagfaceError
-from realtime import commands, live_command, setup_commands, video_command
+from realtime import commands, live_command, serve_command, setup_commands, video_command
 from realtime.environment import check_cv2
 from realtime.options import Context, MakeEnhancer, load_enhancer, one_line
 from realtime.settings import add_settings_arguments, parse_with_settings
@@ -52,6 +52,12 @@ COMMANDS = (
         "enhance the faces of a picture or of a folder of pictures",
         commands.add_image_arguments,
         commands.run_image_command,
+    ),
+    Command(
+        "serve",
+        "enhance for the filter in OBS Studio",
+        serve_command.add_serve_arguments,
+        serve_command.run_serve_command,
     ),
     Command(
         "train",
