@@ -96,6 +96,8 @@ class FaceEnhancer:
         self._engines: dict[str, Engine] = {}
         self._told: set[str] = set()
         self.engine = self.load(self.tuning.preset)
+        self.path: str = self.engine.path
+        """How the network is computed, in a word: ``cpu-bfloat16``."""
         self.on_device = self.engine.device.type == "cuda"
         """Whether frames are composed on the engine's device instead of with OpenCV."""
         self._device_frames: dict[tuple[str, int, int], DeviceFrame] = {}
@@ -137,11 +139,6 @@ class FaceEnhancer:
     def description(self) -> str:
         """One line: network, weights, device."""
         return self.engine.description
-
-    @property
-    def path(self) -> str:
-        """What the network is computed on, and how: one of ``cagface_core.paths.PATHS``."""
-        return self.engine.path
 
     def new_state(self, *, ahead: bool = False) -> State:
         """Start the memory of a new stream; ``ahead`` for :meth:`look`, whose boxes are raw."""
