@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
@@ -222,7 +222,9 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line = f"{record.levelname.lower()}: {self.format(record)}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        # On a pipe that nobody reads any more rich ends the program, or trips over a closed stdout.
+        with suppress(SystemExit, AttributeError, OSError):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

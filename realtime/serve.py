@@ -35,6 +35,9 @@ MOST_FILTERS = 32
 _MOST_STRANGERS = 32
 """Connections that did not show the token yet; of more, the oldest has to go."""
 
+_BACKLOG = 128
+"""Connections that wait to be taken; a stranger that opens many costs others little time."""
+
 _TICK_S = 0.25
 _QUIET_S = 10.0
 """At most one line about broken connections in this time."""
@@ -129,7 +132,7 @@ class _Engine:
             with closing(self._listener):
                 address: Address = self._listener.getsockname()[:2]
                 try:
-                    self._listener.listen(_MOST_STRANGERS)
+                    self._listener.listen(_BACKLOG)
                 except OSError as error:
                     raise _taken(address, error) from error
                 self._listener.settimeout(_TICK_S)
