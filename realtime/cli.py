@@ -18,7 +18,14 @@ from typing import NoReturn
 from rich.console import Console
 
 from cagface_core import CagfaceError
-from realtime import commands, live_command, serve_command, setup_commands, video_command
+from realtime import (
+    commands,
+    live_command,
+    obs_command,
+    serve_command,
+    setup_commands,
+    video_command,
+)
 from realtime.environment import check_cv2
 from realtime.options import Context, MakeEnhancer, load_enhancer, one_line
 from realtime.settings import add_settings_arguments, parse_with_settings
@@ -58,6 +65,14 @@ COMMANDS = (
         "enhance for the filter in OBS Studio",
         serve_command.add_serve_arguments,
         serve_command.run_serve_command,
+    ),
+    Command(
+        "obs",
+        "install the filter in OBS Studio, tell how it is there, or remove it",
+        obs_command.add_obs_arguments,
+        obs_command.run_obs_command,
+        settings=False,
+        needs_cv2=False,
     ),
     Command(
         "train",

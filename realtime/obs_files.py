@@ -47,7 +47,8 @@ def data_folder(
     elif system == "darwin":
         base = home / "Library" / "Application Support"
     else:
-        base = Path(environment.get("XDG_DATA_HOME") or home / ".local" / "share")
+        given = environment.get("XDG_DATA_HOME", "")  # a relative one does not count, by XDG
+        base = Path(given) if given.startswith("/") else home / ".local" / "share"
     return base / "cagface-live"
 
 

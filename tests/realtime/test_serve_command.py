@@ -143,6 +143,7 @@ def test_the_folder_is_where_the_filter_looks():
     local = home / ".local/share/cagface-live"
     assert data_folder({}, "linux", home) == local
     assert data_folder({"XDG_DATA_HOME": ""}, "linux", home) == local
+    assert data_folder({"XDG_DATA_HOME": "data"}, "linux", home) == local
     assert data_folder({"XDG_DATA_HOME": "/data"}, "linux", home) == Path("/data/cagface-live")
     library = home / "Library/Application Support/cagface-live"
     assert data_folder({"XDG_DATA_HOME": "/data"}, "darwin", home) == library
