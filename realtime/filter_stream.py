@@ -136,7 +136,8 @@ class FilterStream:
             self._out = np.empty((height, width, 4), np.uint8)
         cv2.cvtColor(fit(enhanced.rgb, width, height), cv2.COLOR_RGB2BGRA, dst=self._out)
         if not _opaque(bgra):
-            self._out[..., 3] = upscale(np.ascontiguousarray(bgra[..., 3]), wish.scale)
+            alpha = np.asarray(cv2.extractChannel(bgra, 3), np.uint8)
+            cv2.insertChannel(upscale(alpha, wish.scale), self._out, 3)
         self._stats.delivered()
         header = Header(
             Kind.RESULT,
