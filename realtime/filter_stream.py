@@ -178,11 +178,12 @@ class FilterStream:
     def close(self) -> None:
         """Wait for what is still being loaded."""
         self._governed.close()
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """``frames`` that were delivered, and ``passthrough``: those of them that failed."""
-        return dict(self._stats.counts())
+        counts = self._stats.counts()
+        if counts["passthrough"]:
+            _log.warning(
+                "a filter has gone; of its %d frames %d could not be enhanced",
+                counts["frames"], counts["passthrough"],
+            )  # fmt: skip
 
     def _preset(self, name: str) -> str:
         """The preset that a name means; the one before, if it means none here."""

@@ -37,12 +37,12 @@ class Peer:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._header = bytearray(HEADER_BYTES)
 
-    def header(self, begins_s: float | None, whole_s: float) -> Header:
+    def header(self, within_s: float, *, patient: bool = False) -> Header:
         """Wait for a message and give its checked header.
 
         Args:
-            begins_s: until it begins, in seconds; None waits as long as it takes.
-            whole_s: from its first byte to the end of the header, in seconds.
+            within_s: until all of the header is there, in seconds.
+            patient: that time counts only from the first byte, which may take as long as it likes.
 
         Raises:
             Gone: the connection was closed instead.
@@ -50,14 +50,16 @@ class Peer:
             OSError: the connection broke.
         """
         view = memoryview(self._header)
-        self._socket.settimeout(begins_s)
+        begin_s = time.monotonic()
+        self._socket.settimeout(None if patient else within_s)
         try:
             got = self._socket.recv_into(view)
         except TimeoutError as error:
-            raise WireError(f"no message within {begins_s:g} s") from error
+            raise WireError(f"no message within {within_s:g} s") from error
         if not got:
             raise Gone
-        self.fill(view[got:], whole_s)
+        waited_s = 0.0 if patient else time.monotonic() - begin_s
+        self.fill(view[got:], within_s - waited_s)
         return Header.unpack(bytes(self._header))
 
     def fill(self, view: memoryview, within_s: float) -> None:
@@ -76,7 +78,7 @@ class Peer:
             except TimeoutError:
                 continue
             if left_s <= 0:
-                raise WireError(f"half a message, and no more of it within {within_s:g} s")
+                raise WireError("half a message, and the rest of it was too late")
             if not got:
                 raise WireError("half a message, then the connection was closed")
             view = view[got:]
@@ -117,11 +119,12 @@ class Peer:
 
 def expect_token(peer: Peer, token: str, within_s: float) -> None:
     """Wait for the HELLO of a filter that knows the token. Raises as `Peer.header` does."""
-    hello = peer.header(within_s, within_s)
+    begin_s = time.monotonic()
+    hello = peer.header(within_s)
     if hello.kind is not Kind.HELLO:
         raise WireError(f"a {hello.kind.name}, expected a HELLO first")
     given = bytearray(TOKEN_BYTES)
-    peer.fill(memoryview(given), within_s)
+    peer.fill(memoryview(given), within_s - (time.monotonic() - begin_s))
     if not hmac.compare_digest(bytes(given), token.encode("ascii")):
         raise WireError(
             "wrong token: filter and engine have to run as one user, and with the same data folder"
@@ -139,7 +142,7 @@ def ask_engine(address: Address, token: str, within_s: float = 2.0) -> str:
         with closing(socket.create_connection(address, within_s)) as connection:
             peer = Peer(connection)
             peer.send(Header(Kind.HELLO, TOKEN_BYTES), token.encode("ascii"), within_s)
-            answer = peer.header(within_s, within_s)
+            answer = peer.header(within_s)
             if answer.kind is Kind.REFUSAL:
                 reason = bytearray(answer.body_bytes)
                 peer.fill(memoryview(reason), within_s)

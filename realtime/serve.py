@@ -205,7 +205,7 @@ class _Engine:
         body = np.empty((0, 0, 4), np.uint8)
         with closing(FilterStream(self._shared, governor=options.governor)) as stream:
             while True:
-                wish = peer.header(None, options.message_s)
+                wish = peer.header(options.message_s, patient=True)
                 if wish.kind is not Kind.FRAME:
                     raise WireError(f"a {wish.kind.name}, expected a FRAME")
                 if body.shape[:2] != (wish.height_px, wish.width_px):

@@ -10,7 +10,7 @@ import sys
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
-from cagface_core import ConfigError
+from cagface_core import ConfigError, OutputError
 from realtime.options import Context, add_enhancer_arguments, enhancer_config
 from realtime.process import in_own_thread, keep_memory, leave_a_core
 from realtime.wire import PORT
@@ -82,6 +82,11 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             except Timeout:
                 _say(f"already running at {_shown(address)}")
                 return 0
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise OutputError(
+                    f"{lock.lock_file} cannot be locked ({reason}); make it yours"
+                ) from error
         listener = stack.enter_context(closing(bind(address)))
 
         def load() -> SharedEnhancer:

@@ -73,14 +73,14 @@ class Filter:
         self.socket = connection
         self.peer = Peer(connection)
         self.peer.send(Header(Kind.HELLO, TOKEN_BYTES), token.encode())
-        self.welcome = self.peer.header(LONG_S, LONG_S)
+        self.welcome = self.peer.header(LONG_S)
         self._sequence = 0
 
     def result(self, bgra: np.ndarray, time_s: float = 0.0, **wishes: object):
         """Send a frame and wait for its result: header and picture."""
         self._sequence += 1
         self.send(bgra, time_s, **wishes)
-        header = self.peer.header(LONG_S, LONG_S)
+        header = self.peer.header(LONG_S)
         assert header.kind is Kind.RESULT, refusal(self.peer, header)
         assert header.sequence == self._sequence
         assert header.captured_ns == round(time_s * 1e9)
@@ -101,7 +101,7 @@ class Filter:
 
 def refusal(peer: Peer, header: Header | None = None) -> str:
     """The line that an engine sends before it closes."""
-    header = header or peer.header(LONG_S, LONG_S)
+    header = header or peer.header(LONG_S)
     assert header.kind is Kind.REFUSAL
     text = bytearray(header.body_bytes)
     peer.fill(memoryview(text), LONG_S)

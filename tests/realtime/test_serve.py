@@ -139,19 +139,21 @@ def test_alpha_comes_back_as_it_came(obs, frames):
     assert obs.result(bgra)[1][-1, -1, 3] == 254
 
 
-def test_a_frame_that_fails_passes_through(served, obs, frames, monkeypatch, caplog):
+def test_a_frame_that_fails_passes_through(served, frames, monkeypatch, caplog):
     def fail(*_):
         raise RuntimeError("the network tripped")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(served.shared, "enhance", fail)
-        for scale in (1, 2, 4):
-            header, bgra = obs.result(frames[0], scale=scale)
-            assert header.face_count == 0
-            np.testing.assert_array_equal(rgb_of(bgra), upscale(rgb_of(frames[0]), scale))
-    (told,) = caplog.messages
-    assert "passes through (RuntimeError: the network tripped)" in told
-    assert obs.result(frames[0])[0].face_count == 1
+    with closing(Filter(served.connect())) as obs:
+        with monkeypatch.context() as patch:
+            patch.setattr(served.shared, "enhance", fail)
+            for scale in (1, 2, 4):
+                header, bgra = obs.result(frames[0], scale=scale)
+                assert header.face_count == 0
+                np.testing.assert_array_equal(rgb_of(bgra), upscale(rgb_of(frames[0]), scale))
+        assert obs.result(frames[0])[0].face_count == 1
+    assert until(lambda: len(caplog.messages) == 2)
+    assert "passes through (RuntimeError: the network tripped)" in caplog.messages[0]
+    assert caplog.messages[1] == "a filter has gone; of its 4 frames 3 could not be enhanced"
 
 
 def test_the_smallest_picture(obs):

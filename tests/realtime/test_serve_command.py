@@ -111,6 +111,16 @@ def test_a_port_that_another_program_has(capsys):
     assert "choose another port" in err
 
 
+def test_a_lock_that_cannot_be_had(capsys):
+    port = free_port()
+    own_token()
+    (data_folder() / f"obs-engine-{port}.lock").mkdir()
+    assert main(["serve", "--address", f"127.0.0.1:{port}"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "cannot be locked" in err
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
