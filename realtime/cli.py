@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
@@ -18,7 +18,14 @@ from typing import NoReturn
 from rich.console import Console
 
 from cagface_core import CagfaceError
-from realtime import commands, live_command, setup_commands, video_command
+from realtime import (
+    commands,
+    live_command,
+    obs_command,
+    serve_command,
+    setup_commands,
+    video_command,
+)
 from realtime.environment import check_cv2
 from realtime.options import Context, MakeEnhancer, load_enhancer, one_line
 from realtime.settings import add_settings_arguments, parse_with_settings
@@ -52,6 +59,20 @@ COMMANDS = (
         "enhance the faces of a picture or of a folder of pictures",
         commands.add_image_arguments,
         commands.run_image_command,
+    ),
+    Command(
+        "serve",
+        "enhance for the filter in OBS Studio",
+        serve_command.add_serve_arguments,
+        serve_command.run_serve_command,
+    ),
+    Command(
+        "obs",
+        "install the filter in OBS Studio, tell how it is there, or remove it",
+        obs_command.add_obs_arguments,
+        obs_command.run_obs_command,
+        settings=False,
+        needs_cv2=False,
     ),
     Command(
         "train",
@@ -216,7 +237,9 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line = f"{record.levelname.lower()}: {self.format(record)}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        # On a pipe that nobody reads any more rich ends the program, or trips over a closed stdout.
+        with suppress(SystemExit, AttributeError, OSError):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -38,11 +38,13 @@ def load_enhancer(config: EnhancerConfig) -> PictureEnhancer[Any]:
 
 
 def add_enhancer_arguments(
-    parser: argparse.ArgumentParser, *, weights: str, scale: int, max_faces: int
-) -> None:
+    parser: argparse.ArgumentParser, *, weights: str, scale: int, max_faces: int,
+    per_frame: bool = False,
+) -> None:  # fmt: skip
     """Add the options, from --preset to --device, that say how faces are enhanced.
 
-    Their values are read by `enhancer_config`.
+    Their values are read by `enhancer_config`. With ``per_frame`` scale and strength come with
+    each frame, and have no options.
     """
     group = parser.add_argument_group("enhancement")
     group.add_argument(
@@ -70,20 +72,21 @@ def add_enhancer_arguments(
         help="another component network: one of your own training (.safetensors), or a 19-class "
         "face-parsing checkpoint on ResNet-18 (.pth)",
     )
-    group.add_argument(
-        "--scale",
-        type=int,
-        choices=(1, 2, 4),
-        default=None,
-        help=f"how much larger the result is (default: {scale})",
-    )
-    group.add_argument(
-        "--strength",
-        type=_share,
-        default=1.0,
-        metavar="0..1",
-        help="0 keeps the face as it is, 1 is all the network gives (default: 1)",
-    )
+    if not per_frame:
+        group.add_argument(
+            "--scale",
+            type=int,
+            choices=(1, 2, 4),
+            default=None,
+            help=f"how much larger the result is (default: {scale})",
+        )
+        group.add_argument(
+            "--strength",
+            type=_share,
+            default=1.0,
+            metavar="0..1",
+            help="0 keeps the face as it is, 1 is all the network gives (default: 1)",
+        )
     group.add_argument(
         "--max-faces",
         type=_positive,
@@ -105,6 +108,8 @@ def add_enhancer_arguments(
         "cpu-float32, cpu-bfloat16, openvino-bfloat16, openvino-int8 (default: auto)",
     )
     parser.set_defaults(default_scale=scale)
+    if per_frame:
+        parser.set_defaults(scale=None, strength=1.0)
 
 
 def enhancer_config(arguments: argparse.Namespace, mode: Mode) -> EnhancerConfig:

@@ -12,11 +12,11 @@ def upscale(rgb: Image, scale: int) -> Image:
     """Enlarge by bicubic interpolation.
 
     Args:
-        rgb: (H, W, 3) uint8 RGB.
+        rgb: (H, W, 3) uint8 RGB, or one channel, (H, W).
         scale: whole factor, at least 1.
 
     Returns:
-        (scale*H, scale*W, 3) uint8 RGB; ``rgb`` itself for scale 1.
+        (scale*H, scale*W, 3) uint8 RGB, or (scale*H, scale*W); ``rgb`` itself for scale 1.
     """
     if scale == 1:
         return rgb

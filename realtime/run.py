@@ -61,6 +61,11 @@ class RunEnhancer(FaceSeer[StateT], Governable[StateT], Protocol[StateT]):
         ...
 
     @property
+    def path(self) -> str:
+        """What it computes on, and how, in a word: ``cpu-bfloat16``."""
+        ...
+
+    @property
     def presets(self) -> tuple[str, ...]:
         """The presets that a tuning may name."""
         ...

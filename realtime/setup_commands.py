@@ -20,6 +20,7 @@ from realtime.options import Context
 from realtime.settings import Setting, add_settings_arguments, layers_of, merged, near
 
 if TYPE_CHECKING:
+    from realtime.doctor import Finding
     from realtime.self_test import SelfTest
 
 
@@ -143,7 +144,7 @@ def run_doctor_command(arguments: argparse.Namespace, context: Context) -> int:
     from realtime import doctor_checks as checks
     from realtime.devices import find_devices
     from realtime.devices_report import camera_advice
-    from realtime.doctor import Finding, examine, findings_json, findings_table, fixes, verdict
+    from realtime.doctor import examine, findings_json, findings_table, fixes, verdict
 
     test: SelfTest | None = None
 
@@ -169,6 +170,7 @@ def run_doctor_command(arguments: argparse.Namespace, context: Context) -> int:
         ("cache", lambda: checks.check_cache(user_cache_path() / "cagface-live")),
         ("network", lambda: checks.check_path(context.make_enhancer)),
         ("extras", checks.check_extras),
+        ("OBS plugin", _check_obs),
         *(() if arguments.quick else (("self-test", check_self),)),
     ]
     with context.console.status("examining this machine") as status:
@@ -181,6 +183,14 @@ def run_doctor_command(arguments: argparse.Namespace, context: Context) -> int:
         for line in (*fixes(findings), verdict(findings, test)):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 2 if any(finding.status == "fail" for finding in findings) else 0
+
+
+def _check_obs() -> Finding:
+    from realtime.doctor import examine
+    from realtime.obs_status import doctor_finding, obs_checks
+    from realtime.wire import PORT
+
+    return doctor_finding(examine(obs_checks(("127.0.0.1", PORT))))
 
 
 def _self_test(context: Context) -> SelfTest:
