@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from contextlib import closing
 from pathlib import Path
 
@@ -376,3 +377,12 @@ def test_obs_tells_its_version(home, monkeypatch, script, number):
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     assert obs_plugin.find_obs() == Obs(program, number)
+
+
+def test_a_wheel_holds_the_sources_where_they_are_looked_for(repository, tmp_path):
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+    (held,) = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"].items()
+    assert held[0] == "plugins/obs"
+    (tmp_path / held[1]).mkdir(parents=True)
+    (tmp_path / held[1] / "CMakeLists.txt").touch()
+    assert source_folder(tmp_path / "realtime") == tmp_path / held[1]
