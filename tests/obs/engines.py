@@ -13,6 +13,8 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,10 +33,13 @@ def token_folder() -> Path:
     return Path(os.environ["XDG_DATA_HOME"]) / "cagface-live"
 
 
-def write_token(folder: Path) -> None:
-    """A fresh token, for this user only."""
+def write_token(data_home: Path) -> str:
+    """A fresh token where the filter looks for it."""
+    folder = data_home / "cagface-live"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "obs-token").write_text(secrets.token_hex(TOKEN_BYTES // 2) + "\n")
+    token = secrets.token_hex(TOKEN_BYTES // 2)
+    (folder / "obs-token").write_text(token + "\n")
+    return token
 
 
 def inverted(bgra: np.ndarray, scale: int) -> np.ndarray:
@@ -53,17 +58,30 @@ class Behaviour:
     plain: bool = False
 
 
-class TestEngine:
-    """Serves every connection on a thread of its own until its process ends."""
+class Engine:
+    """Serves every connection on a thread of its own, until it is closed or its process ends."""
 
     def __init__(self, address: tuple[str, int], token: str, behaviour: Behaviour) -> None:
         self._token = token
         self._behaviour = behaviour
         self._listener = socket.create_server(address, backlog=8)
 
+    @property
+    def address(self) -> str:
+        host, port = self._listener.getsockname()
+        return f"{host}:{port}"
+
+    def close(self) -> None:
+        """Take no more connections; ``serve`` returns."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
     def serve(self) -> None:
         while True:
-            connection, _ = self._listener.accept()
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
 
@@ -155,6 +173,19 @@ def receive(connection: socket.socket, size: int) -> bytearray:
     return data
 
 
+@contextmanager
+def serving(token: str, behaviour: Behaviour) -> Iterator[str]:
+    """An engine on a thread of this process; its address."""
+    engine = Engine(("127.0.0.1", 0), token, behaviour)
+    thread = threading.Thread(target=engine.serve)
+    thread.start()
+    try:
+        yield engine.address
+    finally:
+        engine.close()
+        thread.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("command", nargs="?", choices=["serve"])
@@ -163,11 +194,15 @@ def main() -> None:
     parser.add_argument("--delay-ms", type=float, default=0.0)
     parser.add_argument("--lie", choices=LIES, default="")
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--announce", action="store_true", help="say so when ready")
     words = parser.parse_args()
     host, port = words.address.split(":")
     token = (token_folder() / "obs-token").read_text().strip()
     behaviour = Behaviour(words.delay_ms / 1000, words.lie, words.plain)
-    TestEngine((host, int(port)), token, behaviour).serve()
+    engine = Engine((host, int(port)), token, behaviour)
+    if words.announce:
+        print("ready", flush=True)
+    engine.serve()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""A real OBS Studio on a screen of its own, with folders of its own, told what to do by websocket.
+"""A real OBS Studio on a screen of its own, with folders of its own, told what to do by websocket;
+and the engines that its filters talk to, as processes.
 
 Nothing here touches the user's OBS: home, settings and run-time folders are below ``folder``.
 """
@@ -13,8 +14,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ import cv2
 import numpy as np
 from websockets.sync.client import ClientConnection, connect
 
+_ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 30.0
 WIDTH, HEIGHT = 640, 480
 FILTER = "cagface_enhance"
@@ -84,10 +88,10 @@ class RefusedError(Exception):
 
 
 def until(found: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
-    """Ask until there is an answer; tell what was waited for when there is none."""
+    """Ask until the answer is neither None nor False; tell what was waited for if it never is."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if answer := found():
+        if (answer := found()) is not None and answer is not False:
             return answer
         time.sleep(0.02)
     raise AssertionError(f"waited {seconds:g} s for {what}")
@@ -178,23 +182,32 @@ class Studio:
 
     def start(self) -> None:
         """Start the process and wait until it takes requests."""
+        self._closing = ExitStack()
         with (self.folder / "obs.log").open("a") as log:
             self.process = subprocess.Popen(
                 ["obs", "--multi", "--disable-missing-files-check", "--unfiltered_log", "--verbose"],
                 env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        self._socket = until(self._connected, "OBS's websocket")
-        self._socket.recv(PATIENCE_S)
-        self._socket.send(json.dumps({"op": 1, "d": {"rpcVersion": 1, "eventSubscriptions": 0}}))
-        self._socket.recv(PATIENCE_S)
+        try:
+            self._socket = until(self._connected, "OBS's websocket")
+            self._socket.recv(PATIENCE_S)
+            greeting = {"op": 1, "d": {"rpcVersion": 1, "eventSubscriptions": 0}}
+            self._socket.send(json.dumps(greeting))
+            self._socket.recv(PATIENCE_S)
+        except BaseException:
+            self._closing.close()
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def _connected(self) -> ClientConnection | None:
         if self.process.poll() is not None:
             raise AssertionError(f"OBS has ended at once:\n{self.log()[-3000:]}")
         try:
-            return connect(
-                f"ws://127.0.0.1:{self._port}", max_size=None, compression=None, proxy=None
+            address = f"ws://127.0.0.1:{self._port}"
+            return self._closing.enter_context(
+                connect(address, max_size=None, compression=None, proxy=None)
             )
         except OSError:
             return None
@@ -272,12 +285,17 @@ class Studio:
     def stats(self) -> dict[str, Any]:
         return self.ask("GetStats")
 
+    def frames(self, count: int) -> None:
+        """Let OBS make so many frames."""
+        first = self.stats()["renderTotalFrames"]
+        until(lambda: self.stats()["renderTotalFrames"] >= first + count, f"{count} frames")
+
     def close(self) -> int:
         """End as its user would; the exit code. OBS 29 crashes at exit with inputs left in it."""
         if self.process.poll() is None:
             self.clear()
             time.sleep(0.3)
-            self._socket.close()
+            self._closing.close()
             self.process.send_signal(signal.SIGINT)
             try:
                 self.process.wait(PATIENCE_S)
@@ -285,3 +303,45 @@ class Studio:
                 self.process.kill()
                 raise
         return self.process.returncode
+
+
+class EngineProcess:
+    """A test engine that can be stopped, killed and started again at its address."""
+
+    def __init__(self, data: Path) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self.data = data
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *words: str) -> EngineProcess:
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "tests.obs.engines", "--address", self.address, "--announce",
+                *words,
+            ],
+            env={"XDG_DATA_HOME": str(self.data), "PYTHONPATH": str(_ROOT)},
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+        return self
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+def shows(studio: Studio, rgb: tuple[int, int, int], tolerance: int = 4) -> bool:
+    """Whether the middle of the scene has this colour."""
+    middle = studio.picture()[240, 320].astype(int)
+    return bool((abs(middle - rgb) <= tolerance).all())
+
+
+def wait_for(studio: Studio, rgb: tuple[int, int, int]) -> None:
+    until(lambda: shows(studio, rgb), f"the scene's middle to be {rgb}")

@@ -1,0 +1,88 @@
+"""The filter built once, and OBS started once for each module of tests."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.obs.engines import write_token
+from tests.obs.studio import EngineProcess, Screen, Studio
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / "plugins" / "obs"
+
+
+def _missing(*programs: str, headers: bool = True) -> str:
+    names = [name for name in programs if shutil.which(name) is None]
+    if headers and "pkg-config" not in names:
+        found = subprocess.run(["pkg-config", "--exists", "libobs"], check=False)
+        names += ["libobs-dev"] if found.returncode else []
+    return f"not installed: {', '.join(names)}" if names else ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all tests here ``obs``."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.obs)
+
+
+@pytest.fixture(scope="session")
+def sources() -> Path:
+    """The filter's folder in the repository."""
+    return SOURCES
+
+
+@pytest.fixture(scope="session")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plugin's folder as OBS has it, freshly built; a warning of the compiler is an error."""
+    if reason := _missing("cmake", "cc", "pkg-config"):
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("plugin")
+    for words in (
+        ["cmake", "-S", SOURCES, "-B", folder / "build", "-DCMAKE_C_FLAGS=-Werror"],
+        ["cmake", "--build", folder / "build"],
+        ["cmake", "--install", folder / "build", "--prefix", folder / "cagface-enhance"],
+    ):
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "cagface-enhance"
+
+
+@pytest.fixture(scope="session")
+def screen() -> Iterator[Screen]:
+    """An X server; skips without OBS."""
+    if reason := _missing("obs", "Xvfb", headers=False):
+        pytest.skip(reason)
+    screen = Screen()
+    yield screen
+    screen.close()
+
+
+@pytest.fixture(scope="module")
+def _obs(
+    plugin: Path, screen: Screen, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Studio]:
+    studio = Studio(tmp_path_factory.mktemp("obs"), screen, plugin)
+    write_token(studio.data)
+    yield studio
+    studio.close()
+
+
+@pytest.fixture
+def studio(_obs: Studio) -> Iterator[Studio]:
+    """A running OBS with an empty scene, the filter in it, and a token."""
+    yield _obs
+    _obs.clear()
+
+
+@pytest.fixture
+def engine(studio: Studio) -> Iterator[EngineProcess]:
+    """An engine that is not started yet."""
+    engine = EngineProcess(studio.data)
+    yield engine
+    engine.end()
