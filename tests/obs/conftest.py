@@ -64,9 +64,10 @@ def screen() -> Iterator[Screen]:
 
 
 @pytest.fixture(scope="module")
-def _obs(
+def bare_obs(
     plugin: Path, screen: Screen, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Studio]:
+    """OBS as the tests of a module share it; a test asks for ``studio``."""
     studio = Studio(tmp_path_factory.mktemp("obs"), screen, plugin)
     write_token(studio.data)
     yield studio
@@ -74,10 +75,10 @@ def _obs(
 
 
 @pytest.fixture
-def studio(_obs: Studio) -> Iterator[Studio]:
+def studio(bare_obs: Studio) -> Iterator[Studio]:
     """A running OBS with an empty scene, the filter in it, and a token."""
-    yield _obs
-    _obs.clear()
+    yield bare_obs
+    bare_obs.clear()
 
 
 @pytest.fixture

@@ -263,9 +263,9 @@ class Studio:
             self.ask("RemoveInput", inputName=item["inputName"])
         until(lambda: not self.ask("GetInputList")["inputs"], "the inputs to go")
 
-    def picture(self, source: str = "Scene") -> np.ndarray:
-        """What a source shows: ``(h, w, 3)`` uint8 RGB."""
-        answer = self.ask("GetSourceScreenshot", sourceName=source, imageFormat="png")
+    def picture(self, source: str = "Scene", **size: int) -> np.ndarray:
+        """What a source shows: ``(h, w, 3)`` uint8 RGB, of another size if wished."""
+        answer = self.ask("GetSourceScreenshot", sourceName=source, imageFormat="png", **size)
         data = base64.b64decode(answer["imageData"].split(",", 1)[1])
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
@@ -339,7 +339,8 @@ class EngineProcess:
 
 def shows(studio: Studio, rgb: tuple[int, int, int], tolerance: int = 4) -> bool:
     """Whether the middle of the scene has this colour."""
-    middle = studio.picture()[240, 320].astype(int)
+    small = studio.picture(imageWidth=16, imageHeight=12)
+    middle = small[6, 8].astype(int)
     return bool((abs(middle - rgb) <= tolerance).all())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -89,7 +88,7 @@ def folder(tmp_path_factory):
 
 
 def test_settings_are_kept_and_obs_ends_well(plugin, screen, folder):
-    """Saved with the scene collection, there again in the next OBS, and its exit code is 0."""
+    """There again with the scene collection; OBS's exit code is 0, and it leaks what it does alone."""
     studio = Studio(folder, screen, plugin)
     try:
         write_token(studio.data)
@@ -100,10 +99,7 @@ def test_settings_are_kept_and_obs_ends_well(plugin, screen, folder):
         }  # fmt: skip
         studio.add_colour("colour", COLOUR)
         studio.add_filter("colour", **kept)
-        scenes = Path(folder, "config/obs-studio/basic/scenes")
-        studio.ask("CreateSceneCollection", sceneCollectionName="Other")
-        studio.ask("SetCurrentSceneCollection", sceneCollectionName="Test")
-        until(lambda: '"split_percent":' in (scenes / "Test.json").read_text(), "the file")
+        leave_and_come_back(studio)
         found = until(lambda: filters(studio), "the filter to be there again")
         assert found[0]["filterKind"] == FILTER
         assert found[0]["filterSettings"] == kept
@@ -113,7 +109,12 @@ def test_settings_are_kept_and_obs_ends_well(plugin, screen, folder):
         code = studio.close()
         engine.end()
     assert code == 0
-    assert leaks(studio) == leaks_alone(screen, folder / "alone")
+    assert leaks(studio) <= leaks_alone(screen, folder / "alone")
+
+
+def leave_and_come_back(studio):
+    studio.ask("CreateSceneCollection", sceneCollectionName="Other")
+    studio.ask("SetCurrentSceneCollection", sceneCollectionName="Test")
 
 
 def filters(studio):
@@ -130,5 +131,6 @@ def leaks(studio):
 
 def leaks_alone(screen, folder):
     alone = Studio(folder, screen, None)
+    leave_and_come_back(alone)
     alone.close()
     return leaks(alone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -22,7 +23,7 @@ def coloured(studio):
     return studio
 
 
-def skipped_share(studio, seconds=1.0):
+def skipped_share(studio, seconds=0.7):
     """Of the frames that were due in this time, how many OBS did not make in time."""
     before = studio.stats()
     time.sleep(seconds)
@@ -37,15 +38,16 @@ def holds_its_rate(studio, usual):
     return skipped_share(studio) <= usual + 0.4
 
 
-@pytest.fixture
-def usual(coloured):
-    return skipped_share(coloured)
+@pytest.fixture(scope="module")
+def usual(bare_obs):
+    """What this machine skips without a filter."""
+    return skipped_share(bare_obs)
 
 
 def test_killed_and_started_again(coloured, engine, usual):
     coloured.add_filter("colour", address=engine.start().address, start_engine=False)
     wait_for(coloured, INVERTED)
-    for _ in range(3):
+    for _ in range(2):
         engine.end()
         wait_for(coloured, SHOWN)
         assert holds_its_rate(coloured, usual)
@@ -94,7 +96,7 @@ def test_absent_changes_nothing(coloured, engine, usual):
     assert shows(coloured, SHOWN)
 
 
-@pytest.mark.parametrize("lie", ["sequence", "huge", "short", "http", "refuse-frame"])
+@pytest.mark.parametrize("lie", ["sequence", "short", "refuse-frame"])
 def test_a_lie_is_never_shown(coloured, engine, lie):
     engine.start("--lie", lie)
     coloured.add_filter("colour", address=engine.address, start_engine=False)
@@ -147,7 +149,5 @@ def test_the_filter_starts_the_engine(coloured, engine, tmp_path):
 
 def engine_of(pid):
     """End one that the filter started."""
-    import os
-
     os.kill(pid, signal.SIGKILL)
     until(lambda: not Path(f"/proc/{pid}/fd/0").exists(), "the engine to be gone")

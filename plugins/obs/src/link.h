@@ -10,6 +10,7 @@
 #include "mailbox.h"
 
 enum link_state {
+	LINK_BEGINNING,
 	LINK_ABSENT,        /* nobody listens at the address */
 	LINK_STARTING,      /* nobody yet: the filter has just started the engine */
 	LINK_NOT_INSTALLED, /* nobody, and no `obs-engine` file that says how to start one */

@@ -76,6 +76,7 @@ static void describe_work(struct dstr *line, const struct link_status *status)
 static void describe(struct dstr *line, struct filter *filter)
 {
 	static const char *const names[] = {
+		[LINK_BEGINNING] = "Status.Beginning",
 		[LINK_ABSENT] = "Status.Absent",
 		[LINK_STARTING] = "Status.Starting",
 		[LINK_NOT_INSTALLED] = "Status.NotInstalled",
