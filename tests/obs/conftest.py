@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.obs.engines import write_token
-from tests.obs.studio import EngineProcess, Screen, Studio
-
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ROOT / "plugins" / "obs"
-
-
-def _missing(*programs: str, headers: bool = True) -> str:
-    names = [name for name in programs if shutil.which(name) is None]
-    if headers and "pkg-config" not in names:
-        found = subprocess.run(["pkg-config", "--exists", "libobs"], check=False)
-        names += ["libobs-dev"] if found.returncode else []
-    return f"not installed: {', '.join(names)}" if names else ""
+from tests.obs.processes import SOURCES, EngineProcess, build_plugin, missing
+from tests.obs.studio import Screen, Studio
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,23 +28,15 @@ def sources() -> Path:
 @pytest.fixture(scope="session")
 def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plugin's folder as OBS has it, freshly built; a warning of the compiler is an error."""
-    if reason := _missing("cmake", "cc", "pkg-config"):
+    if reason := missing("cmake", "cc", "pkg-config"):
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("plugin")
-    for words in (
-        ["cmake", "-S", SOURCES, "-B", folder / "build", "-DCMAKE_C_FLAGS=-Werror"],
-        ["cmake", "--build", folder / "build"],
-        ["cmake", "--install", folder / "build", "--prefix", folder / "cagface-enhance"],
-    ):
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "cagface-enhance"
+    return build_plugin(tmp_path_factory.mktemp("plugin"))
 
 
 @pytest.fixture(scope="session")
 def screen() -> Iterator[Screen]:
     """An X server; skips without OBS."""
-    if reason := _missing("obs", "Xvfb", headers=False):
+    if reason := missing("obs", "Xvfb", headers=False):
         pytest.skip(reason)
     screen = Screen()
     yield screen

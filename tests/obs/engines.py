@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -42,11 +43,14 @@ def write_token(data_home: Path) -> str:
     return token
 
 
-def inverted(bgra: np.ndarray, scale: int) -> np.ndarray:
-    """``(h, w, 4)`` uint8 with colours inverted and every pixel ``scale`` times as large."""
-    answer = bgra.copy()
-    answer[..., :3] = 255 - answer[..., :3]
-    return answer.repeat(scale, 0).repeat(scale, 1) if scale > 1 else answer
+def made_of(bgra: np.ndarray, scale: int, *, invert: bool) -> np.ndarray:
+    """``(h, w, 4)`` uint8, its colours inverted or not, every pixel ``scale`` times as large."""
+    pixels = bgra.view(np.uint32)[..., 0]
+    if invert:
+        pixels = pixels ^ np.uint32(0xFFFFFF)
+    if scale > 1:
+        pixels = pixels.repeat(scale, 0).repeat(scale, 1)
+    return np.ascontiguousarray(pixels)[..., None].view(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,11 @@ class Engine:
         if self._behaviour.delay_s:
             time.sleep(self._behaviour.delay_s)
         bgra = np.frombuffer(body, np.uint8).reshape(header.height_px, header.width_px, 4)
-        picture = bgra if self._behaviour.plain else inverted(bgra, header.scale)
+        picture = made_of(bgra, header.scale, invert=not self._behaviour.plain)
         answer = replace(
             header, kind=Kind.RESULT, width_px=picture.shape[1], height_px=picture.shape[0],
-            body_bytes=picture.nbytes, fps=29.7, frame_ms=12.3, face_count=2, device="test, inverts",
+            body_bytes=picture.nbytes, fps=29.7, frame_ms=12.3, face_count=2,
+            device="test, inverts",
         )  # fmt: skip
         lie = self._behaviour.lie
         if lie == "refuse-frame":
@@ -201,7 +206,8 @@ def main() -> None:
     behaviour = Behaviour(words.delay_ms / 1000, words.lie, words.plain)
     engine = Engine((host, int(port)), token, behaviour)
     if words.announce:
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
     engine.serve()
 
 

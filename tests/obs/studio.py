@@ -1,5 +1,4 @@
-"""A real OBS Studio on a screen of its own, with folders of its own, told what to do by websocket;
-and the engines that its filters talk to, as processes.
+"""A real OBS Studio on a screen of its own, with folders of its own, told what to do by websocket.
 
 Nothing here touches the user's OBS: home, settings and run-time folders are below ``folder``.
 """
@@ -14,7 +13,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -25,7 +23,6 @@ import cv2
 import numpy as np
 from websockets.sync.client import ClientConnection, connect
 
-_ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 30.0
 WIDTH, HEIGHT = 640, 480
 FILTER = "cagface_enhance"
@@ -185,7 +182,10 @@ class Studio:
         self._closing = ExitStack()
         with (self.folder / "obs.log").open("a") as log:
             self.process = subprocess.Popen(
-                ["obs", "--multi", "--disable-missing-files-check", "--unfiltered_log", "--verbose"],
+                [
+                    "obs", "--multi", "--disable-missing-files-check", "--unfiltered_log",
+                    "--verbose",
+                ],
                 env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
@@ -303,38 +303,6 @@ class Studio:
                 self.process.kill()
                 raise
         return self.process.returncode
-
-
-class EngineProcess:
-    """A test engine that can be stopped, killed and started again at its address."""
-
-    def __init__(self, data: Path) -> None:
-        self.address = f"127.0.0.1:{free_port()}"
-        self.data = data
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *words: str) -> EngineProcess:
-        self._process = subprocess.Popen(
-            [
-                sys.executable, "-m", "tests.obs.engines", "--address", self.address, "--announce",
-                *words,
-            ],
-            env={"XDG_DATA_HOME": str(self.data), "PYTHONPATH": str(_ROOT)},
-            stdout=subprocess.PIPE,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
-        return self
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
 
 
 def shows(studio: Studio, rgb: tuple[int, int, int], tolerance: int = 4) -> bool:

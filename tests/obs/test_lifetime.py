@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 import pytest
 
 from tests.obs.engines import write_token
-from tests.obs.studio import FILTER, EngineProcess, Studio, shows, until, wait_for
+from tests.obs.processes import EngineProcess
+from tests.obs.studio import FILTER, Studio, shows, until, wait_for
 
 COLOUR, SHOWN, INVERTED = 0xFF2040C0, (192, 64, 32), (63, 191, 223)
 CYCLES = 200
 
 
 def threads(studio):
-    return len(os.listdir(f"/proc/{studio.process.pid}/task"))
+    return len(list(Path(f"/proc/{studio.process.pid}/task").iterdir()))
 
 
 def files(studio):
-    return len(os.listdir(f"/proc/{studio.process.pid}/fd"))
+    return len(list(Path(f"/proc/{studio.process.pid}/fd").iterdir()))
 
 
 def test_two_hundred_times_added_and_removed(studio, engine):
@@ -88,7 +89,7 @@ def folder(tmp_path_factory):
 
 
 def test_settings_are_kept_and_obs_ends_well(plugin, screen, folder):
-    """There again with the scene collection; OBS's exit code is 0, and it leaks what it does alone."""
+    """There again with the scene collection; OBS ends with 0, and leaks what it does alone."""
     studio = Studio(folder, screen, plugin)
     try:
         write_token(studio.data)
