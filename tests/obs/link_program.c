@@ -31,6 +31,9 @@ static unsigned count_wrong(const struct parcel *result, uint32_t width, uint32_
 {
 	unsigned wrong = 0;
 	uint8_t first = (uint8_t)result->header.captured_ns;
+	uint32_t height = result->header.height_px / scale;
+	for (size_t i = 0; i < (size_t)width * height * 4; i++)
+		wrong += result->original[i] != (uint8_t)(first + i * 7);
 	for (uint32_t y = 0; y < result->header.height_px; y++)
 		for (uint32_t x = 0; x < result->header.width_px; x++)
 			for (uint32_t c = 0; c < 4; c++) {

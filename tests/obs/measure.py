@@ -72,15 +72,16 @@ def play(studio: Studio, path: Path, name: str = "clip") -> int:
 
 
 def numbered_clip(path: Path, frames: int = 600) -> Path:
-    """A clip that flashes: each frame's number in bits, one square of 40 px each."""
+    """A clip that flashes: each frame's number in bits, squares of 40 px, in both its halves."""
     with av.open(str(path), "w") as clip:
         stream = clip.add_stream("ffv1", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         for number in range(frames):
             rgb = np.zeros((240, 320, 3), np.uint8)
             for bit in range(BITS):
-                y, x = divmod(bit, 6)
+                y, x = divmod(bit, 4)
                 rgb[40 * y : 40 * y + 40, 40 * x : 40 * x + 40] = 255 * (number >> bit & 1)
+            rgb[:, 160:] = rgb[:, :160]
             clip.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         clip.mux(stream.encode(None))
     return path
@@ -88,7 +89,7 @@ def numbered_clip(path: Path, frames: int = 600) -> Path:
 
 def number_in(picture: np.ndarray, left: int) -> int:
     """The number that a frame of `numbered_clip` shows, from ``left`` px on."""
-    squares = [divmod(bit, 6) for bit in range(BITS)]
+    squares = [divmod(bit, 4) for bit in range(BITS)]
     bright = [picture[40 * y + 20, left + 40 * x + 20].mean() > 128 for y, x in squares]
     return sum(1 << bit for bit, on in enumerate(bright) if on)
 

@@ -32,7 +32,7 @@ def build_plugin(folder: Path, *options: str) -> Path:
     installed = folder / "cagface-enhance"
     for words in (
         ["cmake", "-S", SOURCES, "-B", folder / "build", "-DCMAKE_C_FLAGS=-Werror", *options],
-        ["cmake", "--build", folder / "build"],
+        ["cmake", "--build", folder / "build", "--parallel", "2"],
         ["cmake", "--install", folder / "build", "--prefix", installed],
     ):
         done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -68,7 +68,7 @@ class EngineProcess:
         self._process = subprocess.Popen(
             [
                 sys.executable, "-c", _SERVE, "serve", "--address", self.address,
-                "--preset", preset, "--device", "cpu-float32",
+                "--preset", preset, "--device", "cpu-float32", "--no-governor",
             ],
             env=os.environ | {"XDG_DATA_HOME": str(self.data), "PYTHONPATH": ENGINE_ROOT},
             cwd=ENGINE_ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

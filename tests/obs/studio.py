@@ -88,7 +88,8 @@ def until(found: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> A
     """Ask until the answer is neither None nor False; tell what was waited for if it never is."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if (answer := found()) is not None and answer is not False:
+        answer = found()
+        if answer is not None and not (isinstance(answer, bool | np.bool_) and not answer):
             return answer
         time.sleep(0.02)
     raise AssertionError(f"waited {seconds:g} s for {what}")
@@ -243,9 +244,10 @@ class Studio:
         return self.add_input(name, "color_source_v3", color=rgba, width=width, height=height)
 
     def add_filter(self, source: str, name: str = "Enhance", **settings: Any) -> None:
+        """With a hold time that no busy machine exceeds, unless another is given."""
         self.ask(
             "CreateSourceFilter", sourceName=source, filterName=name, filterKind=FILTER,
-            filterSettings=settings,
+            filterSettings={"hold_ms": 5000} | settings,
         )  # fmt: skip
 
     def set_filter(self, source: str, name: str = "Enhance", **settings: Any) -> None:

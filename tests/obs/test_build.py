@@ -85,8 +85,9 @@ def test_the_windows_library_links(tmp_path):
         [
             "cmake", "-S", SOURCES, "-B", tmp_path, "-DLIBOBS_INCLUDE_DIR=/usr/include/obs",
             f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", "-DCMAKE_C_FLAGS=-Werror",
+            "-DCMAKE_BUILD_TYPE=Debug",
         ],
-        ["cmake", "--build", tmp_path],
+        ["cmake", "--build", tmp_path, "--parallel", "2"],
     ):  # fmt: skip
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -59,9 +59,7 @@ def test_faces_change_and_nothing_else(studio, address, frame, near_faces, tmp_p
     cv2.imwrite(str(path), frame[..., ::-1])
     plain = upscale(frame, SCALE).astype(int)
     item = studio.add_input("face", "image_source", file=str(path))
-    studio.add_filter(
-        "face", address=address, preset="pico", scale=SCALE, hold_ms=2000, start_engine=False
-    )
+    studio.add_filter("face", address=address, preset="pico", scale=SCALE, start_engine=False)
     until(lambda: studio.size(item) == (640, 480), "twice the size")
 
     def enhanced():
@@ -80,9 +78,7 @@ def test_a_playing_face_is_enhanced(studio, address, demo_clip):
         "clip", "ffmpeg_source", local_file=str(demo_clip), is_local_file=True, looping=True
     )
     until(lambda: studio.size(item) == (320, 240), "the clip to play")
-    studio.add_filter(
-        "clip", address=address, preset="pico", split_percent=50, hold_ms=2000, start_engine=False
-    )
+    studio.add_filter("clip", address=address, preset="pico", split_percent=50, start_engine=False)
     until(lambda: (studio.picture()[10:200, 159:161] > 250).all(), "the line")
 
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.obs.measure import number_in, numbered_clip, play
 from tests.obs.studio import HEIGHT, WIDTH, shows, until, wait_for
 
 COLOUR, SHOWN, INVERTED = 0xFF2040C0, (192, 64, 32), (63, 191, 223)
@@ -96,6 +97,21 @@ def test_the_original_is_left_of_the_line(studio, engine):
     row = studio.picture()[240].astype(int)
     assert np.abs(row[:158] - SHOWN).max() <= 4
     assert np.abs(row[163:] - INVERTED).max() <= 4
+
+
+def test_before_and_after_are_of_one_moment(studio, engine, tmp_path):
+    """Left of the line is the frame that the right was made of, not the one that plays now."""
+    clip = numbered_clip(tmp_path / "numbered.mkv")
+    play(studio, clip)
+    engine.start("--plain", "--delay-ms", "100")
+    studio.add_filter("clip", address=engine.address, split_percent=50, start_engine=False)
+    until(lambda: (studio.picture()[200:230, 160] > 250).all(), "the line")
+    numbers = set()
+    for _ in range(10):
+        picture = studio.picture()
+        numbers.add(number_in(picture, 0))
+        assert number_in(picture, 0) == number_in(picture, 160)
+    assert len(numbers) > 1
 
 
 def test_a_hidden_source_comes_back(studio, engine):

@@ -73,7 +73,7 @@ def test_stuck_and_going_on(coloured, engine, usual):
 def test_slow_is_steady(coloured, engine, usual):
     """Slower than OBS, faster than the hold time: always enhanced."""
     engine.start("--delay-ms", "200")
-    coloured.add_filter("colour", address=engine.address, hold_ms=2000, start_engine=False)
+    coloured.add_filter("colour", address=engine.address, start_engine=False)
     wait_for(coloured, INVERTED)
     assert holds_its_rate(coloured, usual)
     assert all(shows(coloured, INVERTED) for _ in range(30))

@@ -11,13 +11,18 @@ struct filter {
 	obs_source_t *source;
 	struct link *link;
 	struct dialogs *dialogs;
+	atomic_bool ticked;
+	atomic_uint out_width_px, out_height_px; /* read by any thread, as the tick left them */
+	/* OBS ticks on the graphics thread, and renders there and wherever a picture of a source is
+	 * asked for. Both hold this for all that follows. */
+	pthread_mutex_t lock;
 	struct screen screen;
-	/* Settings. OBS updates a video source between two frames, on the graphics thread. */
+	/* Settings. */
 	struct wishes wishes;
 	float hold_s, split;
 	/* Decided once per frame, in the tick. */
 	struct picture_size size;
-	bool ticked, connected, enhanced;
+	bool connected, enhanced;
 	const struct parcel *fresh;                 /* a result that is not on the GPU yet */
 	uint32_t result_width_px, result_height_px; /* of the frame that the result was made of */
 	float overdue_s;                            /* since the last result */
@@ -31,14 +36,12 @@ struct link *filter_link(struct filter *filter)
 	return filter->link;
 }
 
-struct picture_size filter_size(const struct filter *filter)
+struct picture_size filter_size(struct filter *filter)
 {
-	return filter->size;
-}
-
-uint32_t filter_wished_scale(const struct filter *filter)
-{
-	return filter->wishes.scale;
+	pthread_mutex_lock(&filter->lock);
+	struct picture_size size = filter->size;
+	pthread_mutex_unlock(&filter->lock);
+	return size;
 }
 
 static struct picture_size measure(const struct filter *filter)
@@ -49,7 +52,7 @@ static struct picture_size measure(const struct filter *filter)
 		return size;
 	size.width_px = obs_source_get_base_width(target);
 	size.height_px = obs_source_get_base_height(target);
-	size.scale = filter->wishes.scale;
+	size.wished_scale = size.scale = filter->wishes.scale;
 	while (size.scale && (size.width_px * size.scale > WIRE_MAX_SIDE_PX ||
 			      size.height_px * size.scale > WIRE_MAX_SIDE_PX))
 		size.scale /= 2;
@@ -78,6 +81,7 @@ static void update(void *data, obs_data_t *settings)
 {
 	struct filter *filter = data;
 	struct wishes *wishes = &filter->wishes;
+	pthread_mutex_lock(&filter->lock);
 	long long scale = obs_data_get_int(settings, SETTING_SCALE);
 	wishes->scale = scale == 2 || scale == 4 ? (uint32_t)scale : 1;
 	wishes->faces = obs_data_get_int(settings, SETTING_FACES) == WIRE_FACES_LARGEST;
@@ -88,6 +92,7 @@ static void update(void *data, obs_data_t *settings)
 		 obs_data_get_string(settings, SETTING_PRESET));
 	filter->split = (float)obs_data_get_int(settings, SETTING_SPLIT) / 100.0f;
 	filter->hold_s = (float)obs_data_get_int(settings, SETTING_HOLD) / 1000.0f;
+	pthread_mutex_unlock(&filter->lock);
 	if (filter->link)
 		link_set(filter->link, obs_data_get_string(settings, SETTING_ADDRESS),
 			 obs_data_get_bool(settings, SETTING_START));
@@ -103,6 +108,7 @@ static void destroy(void *data)
 	screen_close(&filter->screen);
 	obs_leave_graphics();
 	dialogs_release(filter->dialogs);
+	pthread_mutex_destroy(&filter->lock);
 	bfree(filter);
 }
 
@@ -110,6 +116,7 @@ static void *create(obs_data_t *settings, obs_source_t *source)
 {
 	struct filter *filter = bzalloc(sizeof(*filter));
 	filter->source = source;
+	pthread_mutex_init(&filter->lock, NULL);
 	filter->dialogs = dialogs_new();
 	update(filter, settings);
 	obs_enter_graphics();
@@ -129,14 +136,18 @@ static void *create(obs_data_t *settings, obs_source_t *source)
 static uint32_t get_width(void *data)
 {
 	struct filter *filter = data;
-	struct picture_size size = filter->ticked ? filter->size : measure(filter);
+	if (atomic_load(&filter->ticked))
+		return atomic_load(&filter->out_width_px);
+	struct picture_size size = measure(filter);
 	return size.width_px * drawn_scale(&size);
 }
 
 static uint32_t get_height(void *data)
 {
 	struct filter *filter = data;
-	struct picture_size size = filter->ticked ? filter->size : measure(filter);
+	if (atomic_load(&filter->ticked))
+		return atomic_load(&filter->out_height_px);
+	struct picture_size size = measure(filter);
 	return size.height_px * drawn_scale(&size);
 }
 
@@ -148,11 +159,12 @@ static bool in_time(const struct filter *filter, const struct parcel *result)
 	return took_s <= filter->hold_s && result->header.captured_ns >= filter->shown_since_ns;
 }
 
-static void tick(void *data, float seconds)
+static void decide(struct filter *filter, float seconds)
 {
-	struct filter *filter = data;
 	filter->size = measure(filter);
-	filter->ticked = true;
+	atomic_store(&filter->out_width_px, filter->size.width_px * drawn_scale(&filter->size));
+	atomic_store(&filter->out_height_px, filter->size.height_px * drawn_scale(&filter->size));
+	atomic_store(&filter->ticked, true);
 	filter->connected = link_connected(filter->link) && filter->size.scale;
 	filter->overdue_s += seconds < LONGEST_TICK_S ? seconds : LONGEST_TICK_S;
 	if (!filter->rendered) { /* hidden: what comes back may be another picture */
@@ -175,6 +187,14 @@ static void tick(void *data, float seconds)
 	    filter->result_width_px != filter->size.width_px ||
 	    filter->result_height_px != filter->size.height_px)
 		filter->enhanced = false;
+}
+
+static void tick(void *data, float seconds)
+{
+	struct filter *filter = data;
+	pthread_mutex_lock(&filter->lock);
+	decide(filter, seconds);
+	pthread_mutex_unlock(&filter->lock);
 	properties_refresh(filter, filter->dialogs, filter->source, seconds);
 }
 
@@ -198,10 +218,8 @@ static void send_frame(struct filter *filter)
 	link_give(filter->link, width_px, height_px, captured_ns, &wishes);
 }
 
-static void render(void *data, gs_effect_t *effect)
+static void draw(struct filter *filter)
 {
-	UNUSED_PARAMETER(effect);
-	struct filter *filter = data;
 	obs_source_t *target = obs_filter_get_target(filter->source);
 	uint32_t width_px = target ? obs_source_get_base_width(target) : 0;
 	uint32_t height_px = target ? obs_source_get_base_height(target) : 0;
@@ -225,12 +243,20 @@ static void render(void *data, gs_effect_t *effect)
 		return;
 	}
 	if (filter->fresh)
-		filter->enhanced = screen_upload(&filter->screen, filter->fresh->bgra,
-						 filter->fresh->header.width_px,
-						 filter->fresh->header.height_px) &&
-				   filter->enhanced;
+		filter->enhanced =
+			screen_upload(&filter->screen, filter->fresh, filter->split > 0.0f) &&
+			filter->enhanced;
 	filter->fresh = NULL;
 	screen_draw(&filter->screen, filter->enhanced, filter->split, out_width_px, out_height_px);
+}
+
+static void render(void *data, gs_effect_t *effect)
+{
+	UNUSED_PARAMETER(effect);
+	struct filter *filter = data;
+	pthread_mutex_lock(&filter->lock);
+	draw(filter);
+	pthread_mutex_unlock(&filter->lock);
 }
 
 static obs_properties_t *get_properties(void *data)

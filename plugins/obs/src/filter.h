@@ -8,13 +8,13 @@
 
 struct picture_size {
 	uint32_t width_px, height_px; /* of the target; 0 while it has none */
-	uint32_t scale;               /* as wished, or the largest that the wire takes */
+	uint32_t wished_scale;
+	uint32_t scale; /* as wished, or the largest that the wire takes; 0: none */
 };
 
 struct filter;
 struct link *filter_link(struct filter *filter);
-struct picture_size filter_size(const struct filter *filter);
-uint32_t filter_wished_scale(const struct filter *filter);
+struct picture_size filter_size(struct filter *filter);
 
 extern struct obs_source_info cagface_enhance;
 

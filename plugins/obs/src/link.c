@@ -151,6 +151,17 @@ static struct parcel *next_frame(struct link *link)
 	return frame;
 }
 
+/* What was sent goes with its result; the frame gets that parcel's old buffer instead. */
+static void hand_over(struct parcel *frame, struct parcel *result)
+{
+	uint8_t *old = result->original;
+	size_t old_bytes = result->original_bytes;
+	result->original = frame->bgra;
+	result->original_bytes = frame->room_bytes;
+	frame->bgra = old;
+	frame->room_bytes = old_bytes;
+}
+
 static bool exchange(struct link *link, struct parcel *frame)
 {
 	struct mailbox *results = &link->results;
@@ -178,6 +189,7 @@ static bool exchange(struct link *link, struct parcel *frame)
 	results->filling->header = answer;
 	results->filling->sent_ns = frame->sent_ns;
 	results->filling->received_ns = net_now_ns();
+	hand_over(frame, results->filling);
 	pthread_mutex_lock(&link->lock);
 	mailbox_give(results);
 	link->status.received++;

@@ -13,8 +13,10 @@ void mailbox_open(struct mailbox *box)
 
 void mailbox_close(struct mailbox *box)
 {
-	for (size_t i = 0; i < 3; i++)
+	for (size_t i = 0; i < 3; i++) {
 		free(box->parcels[i].bgra);
+		free(box->parcels[i].original);
+	}
 }
 
 bool mailbox_room(struct mailbox *box, size_t bytes)

@@ -18,6 +18,8 @@ struct parcel {
 	uint64_t received_ns;
 	uint8_t *bgra;
 	size_t room_bytes;
+	uint8_t *original; /* a result: the picture that it was made of */
+	size_t original_bytes;
 };
 
 struct mailbox {

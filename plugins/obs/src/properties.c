@@ -95,7 +95,7 @@ static void describe(struct dstr *line, struct filter *filter)
 		fill(line, "Status.Silent", "", "");
 	else
 		fill(line, names[status.state], status.text, "");
-	if (size.width_px && size.scale < filter_wished_scale(filter)) {
+	if (size.width_px && size.scale < size.wished_scale) {
 		struct dstr note = {0};
 		char scale[16], side[16];
 		snprintf(scale, sizeof(scale), "%u", size.scale);

@@ -15,6 +15,7 @@ void screen_close(struct screen *screen)
 	gs_stagesurface_destroy(screen->staged[0].surface);
 	gs_stagesurface_destroy(screen->staged[1].surface);
 	gs_texture_destroy(screen->result);
+	gs_texture_destroy(screen->before);
 	gs_texrender_destroy(screen->straight);
 	gs_texrender_destroy(screen->original);
 	gs_effect_destroy(screen->effect);
@@ -129,19 +130,31 @@ void screen_forget(struct screen *screen)
 	screen->staged[1].captured_ns = 0;
 }
 
-bool screen_upload(struct screen *screen, const uint8_t *bgra, uint32_t width_px,
+static void upload(gs_texture_t **texture, const uint8_t *bgra, uint32_t width_px,
 		   uint32_t height_px)
 {
-	if (screen->result && (gs_texture_get_width(screen->result) != width_px ||
-			       gs_texture_get_height(screen->result) != height_px)) {
-		gs_texture_destroy(screen->result);
-		screen->result = NULL;
+	if (*texture && (gs_texture_get_width(*texture) != width_px ||
+			 gs_texture_get_height(*texture) != height_px)) {
+		gs_texture_destroy(*texture);
+		*texture = NULL;
 	}
-	if (!screen->result)
-		screen->result =
-			gs_texture_create(width_px, height_px, GS_BGRA, 1, NULL, GS_DYNAMIC);
-	if (screen->result)
-		gs_texture_set_image(screen->result, bgra, width_px * 4, false);
+	if (!*texture)
+		*texture = gs_texture_create(width_px, height_px, GS_BGRA, 1, NULL, GS_DYNAMIC);
+	if (*texture)
+		gs_texture_set_image(*texture, bgra, width_px * 4, false);
+}
+
+bool screen_upload(struct screen *screen, const struct parcel *result, bool before)
+{
+	const struct wire_header *header = &result->header;
+	upload(&screen->result, result->bgra, header->width_px, header->height_px);
+	if (before) {
+		upload(&screen->before, result->original, header->width_px / header->scale,
+		       header->height_px / header->scale);
+	} else {
+		gs_texture_destroy(screen->before);
+		screen->before = NULL;
+	}
 	return screen->result != NULL;
 }
 
@@ -189,9 +202,13 @@ void screen_draw(struct screen *screen, bool enhanced, float split, uint32_t wid
 	gs_blend_state_push();
 	gs_blend_function(GS_BLEND_ONE, GS_BLEND_INVSRCALPHA);
 	if (!enhanced)
-		split = 1.0f;
-	draw_part(screen, original, "Copy", 0.0f, split, width_px, height_px);
+		draw_part(screen, original, "Copy", 0.0f, 1.0f, width_px, height_px);
 	if (enhanced) {
+		if (screen->before)
+			draw_part(screen, screen->before, "Premultiply", 0.0f, split, width_px,
+				  height_px);
+		else
+			draw_part(screen, original, "Copy", 0.0f, split, width_px, height_px);
 		draw_part(screen, screen->result, "Premultiply", split, 1.0f, width_px, height_px);
 		if (split > 0.0f && split < 1.0f)
 			draw_line(split, width_px, height_px);

@@ -7,6 +7,8 @@
 
 #include <obs-module.h>
 
+#include "mailbox.h"
+
 struct staged {
 	gs_stagesurf_t *surface;
 	uint64_t captured_ns; /* 0: there is nothing in it */
@@ -19,6 +21,7 @@ struct screen {
 	struct staged staged[2];
 	unsigned next;
 	gs_texture_t *result;
+	gs_texture_t *before; /* what the result was made of; NULL where nobody wants to see it */
 	uint32_t width_px, height_px; /* of the original */
 	bool original_is_there;
 };
@@ -38,12 +41,11 @@ void screen_unread(struct screen *screen);
 /* Pictures staged before now are not to be read any more. */
 void screen_forget(struct screen *screen);
 
-/* `bgra`, rows without padding, straight alpha, becomes the result. */
-bool screen_upload(struct screen *screen, const uint8_t *bgra, uint32_t width_px,
-		   uint32_t height_px);
+/* A result and, where it is wanted, what it was made of: rows without padding, straight alpha. */
+bool screen_upload(struct screen *screen, const struct parcel *result, bool before);
 
-/* Draw at `width_px` x `height_px`: the original left of `split` (0..1), the result right of it.
- * Without `enhanced` the original takes it all. */
+/* Draw at `width_px` x `height_px`: left of `split` (0..1) what the result was made of, so that
+ * both are of one moment, and the result right of it. Without `enhanced` it is the original. */
 void screen_draw(struct screen *screen, bool enhanced, float split, uint32_t width_px,
 		 uint32_t height_px);
 
