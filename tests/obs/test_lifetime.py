@@ -83,6 +83,22 @@ def test_a_filter_on_a_scene(studio, engine):
         studio.remove_filter("Scene")
 
 
+def test_its_dialog_lives_with_it(studio, engine):
+    """Open while the engine comes, goes and is waited for, and when the filter is removed."""
+    studio.add_colour("colour", COLOUR)
+    studio.add_filter("colour", address=engine.address, start_engine=False)
+    studio.ask("OpenInputFiltersDialog", inputName="colour")
+    for _ in range(2):
+        engine.start()
+        wait_for(studio, INVERTED)
+        studio.frames(70)  # the status line is made anew after 2 s
+        engine.end()
+        wait_for(studio, SHOWN)
+    studio.remove_filter("colour")
+    studio.frames(10)
+    assert studio.process.poll() is None
+
+
 @pytest.fixture
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("own")

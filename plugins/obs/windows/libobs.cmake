@@ -1,5 +1,4 @@
 # The import library of OBS's own obs.dll, made of obs.def, and headers that libobs' include.
-set(SIMDE_PARENT_DIR /usr/include CACHE PATH "The folder that has `simde`, which libobs' headers use")
 set(headers ${CMAKE_CURRENT_BINARY_DIR}/headers)
 file(MAKE_DIRECTORY ${headers})
 # Linked, for the folder itself may hold the headers of another system.
