@@ -147,7 +147,7 @@ def test_the_engine_is_started_once(run, tmp_path, token):
     script.chmod(0o755)
     (tmp_path / "cagface-live/obs-engine").write_text(f"{script}\n")
     told = run(f"localhost:{port}", start=1, frames=5)
-    assert f"started the engine for localhost:{port}" in told
+    assert f"the engine is starting at localhost:{port}" in told
     assert "results 5 wrong 0" in told
     number, words = (tmp_path / "started").read_text().splitlines()[0].split(" ", 1)
     assert words == f"serve --address 127.0.0.1:{port} --idle-seconds 60"

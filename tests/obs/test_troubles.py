@@ -137,7 +137,6 @@ def test_the_filter_starts_the_engine(coloured, engine, tmp_path):
     installed.write_text(f"{command}\n")
     try:
         coloured.add_filter("colour", address=engine.address)
-        # A test before may have had one started: the next may come 10 s later.
         until(lambda: shows(coloured, INVERTED), "the started engine's picture", PATIENCE_S)
     finally:
         installed.unlink()

@@ -23,7 +23,7 @@ extern char **environ;
 #endif
 
 #define PATH_BYTES 4096
-#define FIRST_PAUSE_S 10
+#define FIRST_PAUSE_S 20 /* a busy machine needs more than 10 s to load an engine */
 #define LONGEST_PAUSE_S 80
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -106,6 +106,8 @@ static bool start_detached(const char *program, const char *address)
 	char log[PATH_BYTES];
 	if (access(program, X_OK) != 0 || !path_of("obs-engine.log", log))
 		return false;
+	if (!next_start_ns)
+		unlink(log); /* it holds what was said since this OBS began */
 	char *words[] = {"sh",
 			 "-c",
 			 "\"$0\" serve --address \"$1\" --idle-seconds 60 &",
@@ -122,7 +124,7 @@ static bool start_detached(const char *program, const char *address)
 	short flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
 	posix_spawn_file_actions_init(&files);
 	posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&files, 1, log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	posix_spawn_file_actions_addopen(&files, 1, log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	posix_spawn_file_actions_adddup2(&files, 1, 2);
 #ifdef __APPLE__
 	flags |= POSIX_SPAWN_CLOEXEC_DEFAULT;

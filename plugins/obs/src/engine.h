@@ -25,8 +25,8 @@ enum engine_start {
 	ENGINE_FAILED, /* there is a path, and it cannot be run */
 };
 
-/* Start `cagface serve` at this address, detached: 10 s after the last start at the earliest,
- * then 20, 40, 80 s, until engine_is_there. All filters of a process count together. */
+/* Start `cagface serve` at this address, detached: 20 s after the last start at the earliest,
+ * then 40, 80 s, until engine_is_there. All filters of a process count together. */
 enum engine_start engine_start(const struct net_address *address);
 void engine_is_there(void);
 

@@ -58,7 +58,7 @@ static void become(struct link *link, enum link_state state, const char *text)
 {
 	static const char *const words[] = {
 		[LINK_ABSENT] = "no engine listens at",
-		[LINK_STARTING] = "started the engine for",
+		[LINK_STARTING] = "the engine is starting at",
 		[LINK_NOT_INSTALLED] = "no engine, and none is installed (cagface obs install), at",
 		[LINK_CANNOT_START] = "the installed engine cannot be started for",
 		[LINK_BAD_ADDRESS] = "not an address on this machine:",
