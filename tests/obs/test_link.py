@@ -128,6 +128,13 @@ def test_no_token_no_word(run, tmp_path, text):
     assert "no token to show to the engine" in told
 
 
+def test_a_result_is_waited_for_two_seconds(run, token):
+    with serving(token, Behaviour(delay_s=3.0)) as address:
+        told = run(address)
+    assert f"lost the engine at {address}\n" in told
+    assert "results 0 wrong 0" in told
+
+
 def test_a_busy_engine_is_left_at_once(run, token):
     """With a frame on its way whose result would take a second."""
     with serving(token, Behaviour(delay_s=1.0)) as address:

@@ -223,6 +223,8 @@ static void find_engine(struct link *link, const struct net_address *address, bo
 		[ENGINE_FAILED] = LINK_CANNOT_START,
 	};
 	net_socket found = net_connect(address, CONNECT_MS, &link->leave);
+	if (found == NET_NONE && atomic_load(&link->leave))
+		return;
 	if (found == NET_NONE) {
 		enum link_state state = may_start ? states[engine_start(address)] : LINK_ABSENT;
 		become(link, state, "");
@@ -253,11 +255,9 @@ static void *work(void *data)
 			find_engine(link, &address, may_start);
 		else
 			become(link, LINK_BAD_ADDRESS, "");
+		/* Not by the condition: its clock is the one that people set. */
+		net_pause(link->status.state == LINK_REFUSED ? REFUSED_MS : RETRY_MS, &link->leave);
 		pthread_mutex_lock(&link->lock);
-		uint64_t pause_ms = link->status.state == LINK_REFUSED ? REFUSED_MS : RETRY_MS;
-		uint64_t until_ns = net_now_ns() + pause_ms * 1000000u;
-		while (!atomic_load(&link->leave) && net_now_ns() < until_ns)
-			wait_ms(link, RETRY_MS);
 	}
 	pthread_mutex_unlock(&link->lock);
 	return NULL;

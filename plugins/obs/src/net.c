@@ -47,6 +47,14 @@ uint64_t net_now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+void net_pause(int ms, const atomic_bool *leave)
+{
+	uint64_t until_ns = net_now_ns() + (uint64_t)ms * 1000000u;
+	struct timespec slice = {.tv_nsec = NET_SLICE_MS * 1000000};
+	while (!atomic_load(leave) && net_now_ns() < until_ns)
+		nanosleep(&slice, NULL);
+}
+
 bool net_parse(const char *text, struct net_address *address)
 {
 	const char *colon = strrchr(text, ':');

@@ -32,6 +32,9 @@ bool net_start(void);
 /* Nanoseconds of a clock that never goes back. */
 uint64_t net_now_ns(void);
 
+/* Wait so long, by that clock. */
+void net_pause(int ms, const atomic_bool *leave);
+
 /* Read "HOST:PORT"; false where HOST is not `localhost` or 127.x.x.x, or PORT is not 1..65535. */
 bool net_parse(const char *text, struct net_address *address);
 
