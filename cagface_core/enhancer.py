@@ -96,6 +96,8 @@ class FaceEnhancer:
         self._engines: dict[str, Engine] = {}
         self._told: set[str] = set()
         self.engine = self.load(self.tuning.preset)
+        self.path = self.engine.path
+        """By which the networks compute: a name that ``EnhancerConfig.device`` takes."""
         self.on_device = self.engine.device.type == "cuda"
         """Whether frames are composed on the engine's device instead of with OpenCV."""
         self._device_frames: dict[tuple[str, int, int], DeviceFrame] = {}

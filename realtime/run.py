@@ -61,6 +61,11 @@ class RunEnhancer(FaceSeer[StateT], Governable[StateT], Protocol[StateT]):
         ...
 
     @property
+    def path(self) -> str:
+        """What ``EnhancerConfig.device`` is to be for another one to compute just the same."""
+        ...
+
+    @property
     def presets(self) -> tuple[str, ...]:
         """The presets that a tuning may name."""
         ...

@@ -132,6 +132,7 @@ class PlainEnhancer:
     """Enlarges by bicubic interpolation, reports one face, and fails where it is told to."""
 
     description = "plain bicubic"
+    path = "plain"
 
     def __init__(self, scale: int = 2, *, fail_at: Callable[[int], bool] | None = None) -> None:
         self.scale = scale

@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from cagface_core import Enhanced, Face, Frame, Tuning
+from cagface_core import Enhanced, EnhancerConfig, Face, Frame, Tuning
+from realtime import ahead
 from tests.realtime.helpers import PlainEnhancer
 
 
@@ -48,3 +49,14 @@ class RememberingEnhancer(PlainEnhancer):
         luma = enhanced.planes.planes[0]
         luma[:] = np.clip(luma.astype(int) + state.sum % 16, 0, 255)
         return enhanced
+
+
+def in_short_pieces(config: EnhancerConfig) -> RememberingEnhancer:
+    """Make one, in a process that cuts films into pieces of a second or less from now on."""
+    shorten_pieces()
+    return RememberingEnhancer(config.scale, 0.0)
+
+
+def shorten_pieces() -> None:
+    """Cut films into pieces of a second or less."""
+    ahead._SHORTEST_S, ahead._LONGEST_S, ahead._LEAST_TIMES_AHEAD = 0.5, 1.0, 2
