@@ -33,11 +33,11 @@ class CuedFilm:
     Args:
         film: an open source that gives planes; closed with this.
         stretch: what is to be read.
-        jump: go to its place at once, instead of decoding all that is before it.
+        jump_s: go to so many seconds before its place at once; None decodes all that is before it.
     """
 
-    def __init__(self, film: VideoSource, stretch: Stretch, *, jump: bool) -> None:
-        self._film, self._stretch, self._jump = film, stretch, jump
+    def __init__(self, film: VideoSource, stretch: Stretch, jump_s: float | None) -> None:
+        self._film, self._stretch, self._jump_s = film, stretch, jump_s
 
     @property
     def info(self) -> SourceInfo:
@@ -49,13 +49,16 @@ class CuedFilm:
         stretch = self._stretch
         if first != stretch.first:
             raise ValueError(f"the stretch begins at frame {stretch.first}, not at {first}")
-        jump = self._jump and first > 0
-        frames = self._film.frames_at(stretch.pts[0]) if jump else self._film.frames(first)
+        if self._jump_s is None or first == 0:
+            frames = self._film.frames(first)
+        else:
+            frames = self._film.frames_at(stretch.pts[0], self._jump_s)
         for number, (pts, mark) in enumerate(zip(stretch.pts, stretch.marks, strict=True), first):
             frame = next(frames, None)
             if frame is None or mark_of(frame) != mark:
                 raise OtherFramesError(
-                    f"{self.info.name}: frame {number} is not as it was read before"
+                    f"{self.info.name}: frame {number} is not decoded here as it was before; make "
+                    "this video without --cluster"
                 )
             yield replace(frame, pts=pts)
 

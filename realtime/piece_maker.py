@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cagface_core import Enhanced, Frame, OutputError
+from cagface_core import Enhanced, Frame, InputError, OutputError
 from realtime.ahead import AheadSource, FaceFinder, Stretch
 from realtime.cued_film import CuedFilm, OtherFramesError
 from realtime.encoders import Chosen
@@ -26,6 +26,10 @@ from realtime.stats import Stats, StatsShare
 from realtime.video_in import VideoSource
 
 StateT = TypeVar("StateT", bound=Resettable)
+
+_JUMPS_S = (0.2, 12.0)
+"""A deinterlacer looks a few frames back. Transport streams have no index: a jump may end between
+two key frames, and only a wider one reaches the key frame before the place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,14 @@ class FilmWork:
 class MadePiece:
     """A finished piece: its file's bytes, its line in the journal, its note, what it took.
 
-    ``jumped``: whether the film could be read from its middle.
+    ``jump_s`` is from how many seconds before its place the film was read, None from its beginning.
     """
 
     data: bytes
     done: DonePiece
     note: Mapping[str, Any] | None
     stats: StatsShare
-    jumped: bool
+    jump_s: float | None
 
 
 def make_piece(
@@ -75,15 +79,17 @@ def make_piece(
         OtherFramesError: this machine decodes other frames of the film.
         CagfaceError: the film cannot be read, or the piece not be written.
     """
-    try:
-        return _make(work, source, stretch, enhancer, folder, jump=True)
-    except OtherFramesError:
-        return _make(work, source, stretch, enhancer, folder, jump=False)
+    for jump_s in _JUMPS_S:
+        try:
+            return _make(work, source, stretch, enhancer, folder, jump_s)
+        except InputError:
+            continue
+    return _make(work, source, stretch, enhancer, folder, None)
 
 
 def _make(
     work: FilmWork, source: Path, stretch: Stretch, enhancer: RunEnhancer[StateT], folder: Path,
-    *, jump: bool,
+    jump_s: float | None,
 ) -> MadePiece:  # fmt: skip
     stats = Stats()
     notes = FilmNotes(work.scale) if work.notes else None
@@ -93,7 +99,7 @@ def _make(
         sink = stack.enter_context(closing(_PieceSink(path, work)))
         run_loop(
             AheadSource(
-                CuedFilm(film, stretch, jump=jump), lambda: finder_of(enhancer), stats,
+                CuedFilm(film, stretch, jump_s), lambda: finder_of(enhancer), stats,
                 stretch.piece, alone=True,
             ),
             enhancer,
@@ -110,7 +116,7 @@ def _make(
             f"{source}: the piece at frame {stretch.piece.start} ends elsewhere here"
         )
     done = DonePiece(stretch.piece.start, pts, depth, stretch.following)
-    return MadePiece(data, done, notes.take() if notes else None, stats.share(), jump)
+    return MadePiece(data, done, notes.take() if notes else None, stats.share(), jump_s)
 
 
 def finder_of(enhancer: FaceSeer[StateT]) -> FaceFinder:

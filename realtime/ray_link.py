@@ -10,6 +10,7 @@ import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cagface_core import ConfigError, DeviceError
@@ -17,6 +18,7 @@ from cagface_core import ConfigError, DeviceError
 _REACH_S = 3.0
 """How long an address may take to answer."""
 
+_NOTED = Path("/tmp/ray/ray_current_cluster")
 _USUAL_CPUS = 4
 """What a worker without a GPU gets."""
 
@@ -53,7 +55,9 @@ def check_cluster(options: ClusterOptions) -> None:
     """
     _load()
     address = options.address
-    if address in ("local", "auto"):
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or _last_started()
+    if address in ("", "local"):
         return
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
@@ -62,12 +66,35 @@ def check_cluster(options: ClusterOptions) -> None:
         )
     try:
         socket.create_connection((host, int(port)), _REACH_S).close()
+        _check_speaks_grpc(f"{host}:{port}")
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DeviceError(
-            f"--cluster {address}: nobody answers there ({reason}); "
+            f"--cluster {address}: no Ray cluster answers there ({reason}); "
             "check the address, or use --cluster local"
         ) from error
+
+
+def _last_started() -> str:
+    """Where Ray notes the address of the cluster on this machine, which may have died."""
+    try:
+        return _NOTED.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _check_speaks_grpc(address: str) -> None:
+    """Raise `ConnectionError` where something else than Ray, which speaks gRPC, listens."""
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return
+    grpc = importlib.import_module("grpc")
+    channel = grpc.insecure_channel(address)
+    try:
+        grpc.channel_ready_future(channel).result(_REACH_S)
+    except grpc.FutureTimeoutError as error:
+        raise ConnectionError("what listens there is not Ray") from error
+    finally:
+        channel.close()
 
 
 @contextmanager

@@ -126,7 +126,7 @@ def run_video(
 
             if crew is not None:
                 work = FilmWork(
-                    job.source, info, width, height, sink.chosen, job.scale, job.compare,
+                    job.source.absolute(), info, width, height, sink.chosen, job.scale, job.compare,
                     notes is not None,
                 )  # fmt: skip
                 enhanced_by = crew.make(work, film, journal, stats, on_started, watcher)

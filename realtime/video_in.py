@@ -28,8 +28,6 @@ _log = logging.getLogger(__name__)
 
 _JUMP_S = 1
 """Times that run back by more than this belong to another clock; by less, to frames in disorder."""
-_BEFORE_JUMP = 3
-"""So many frames before the wanted one a jump goes at least: a deinterlacer looks back."""
 _NETWORK_TIMEOUT_S = (10.0, 5.0)
 """To open, and between two packets."""
 
@@ -206,13 +204,14 @@ class VideoSource:
         if repaired:
             _log.warning("%s: %d timestamps did not rise and were moved", self._location, repaired)
 
-    def frames_at(self, pts: int) -> Iterator[Frame]:
-        """The frames of a file from the one with this time on, as far as a jump there finds it.
+    def frames_at(self, pts: int, jump_s: float) -> Iterator[Frame]:
+        """The frames of a file from the one with this time on, as far as a jump finds it.
 
-        Times are those in the file, unrepaired; whether these are the frames that were meant is
+        The jump is to the key frame ``jump_s`` seconds before it, or what is taken for one. Times
+        are those in the file, unrepaired; whether these are the frames that were meant is
         for the caller to check. Raises `InputError` where the file cannot be read out of order.
         """
-        early = pts - _BEFORE_JUMP * self.info.step
+        early = pts - round(jump_s / self.info.time_base)
         try:
             self._container.seek(early, stream=self._stream, backward=True)
         except (av.error.FFmpegError, OSError) as error:
