@@ -122,7 +122,7 @@ def linked(options: ClusterOptions) -> Generator[tuple[Any, Crowd]]:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise DeviceError(
             f"no Ray cluster at {options.address} ({lines[0]}); "
-            "start one with 'ray start --head', or use --cluster local"
+            "start one with 'ray start --head', give its RAY_AUTH_TOKEN, or use --cluster local"
         ) from error
     try:
         yield ray, _divided(ray, options, cpus)
@@ -132,6 +132,7 @@ def linked(options: ClusterOptions) -> Generator[tuple[Any, Crowd]]:
 
 def _load() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it logs to standard error
     # A worker without a GPU is told so by its --device.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     before = signal.getsignal(signal.SIGTERM)

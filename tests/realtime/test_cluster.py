@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -44,14 +45,19 @@ sys.exit(main(sys.argv[1:], make_enhancer=remembering.{maker}))
 
 @pytest.fixture(scope="module")
 def address():
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
-    head = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", HEAD], env=environment, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert head.stdout is not None
-    yield head.stdout.readline().strip()
-    head.communicate(timeout=60)
+    """Of a cluster of our own, with a token of our own, which runs and workers inherit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        head = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", HEAD], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert head.stdout is not None
+        yield head.stdout.readline().strip()
+        head.communicate(timeout=60)
 
 
 def command(source, output, *more, maker="in_short_pieces"):
@@ -216,6 +222,17 @@ def test_a_worker_larger_than_any_machine(film, address, tmp_path):
     assert done.returncode == 2
     assert "no machine of the cluster has the 99 CPUs" in done.stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_ray
+def test_a_cluster_whose_token_is_not_ours_is_one_line(film, address, tmp_path):
+    environment = {**os.environ, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    words = command(film[0], tmp_path / "out.mp4", *on(address, 2))
+    done = run(words, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "joining the cluster"
+    assert len(done.stderr.splitlines()) == 2
+    assert "RAY_AUTH_TOKEN" in done.stderr.splitlines()[1]
 
 
 @needs_ray
