@@ -7,13 +7,16 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cagface_core import ConfigError, DeviceError
+from cagface_core import ConfigError, DeviceError, native_stderr_to_log
+
+_log = logging.getLogger(__name__)
 
 _REACH_S = 3.0
 """How long an address may take to answer."""
@@ -116,7 +119,8 @@ def linked(options: ClusterOptions) -> Generator[tuple[Any, Crowd]]:
     if local:
         start |= {"num_cpus": max(cores, cpus * (options.workers or 1)), "include_dashboard": False}
     try:
-        ray.init(**start)
+        with native_stderr_to_log(_log), _own_sigterm():
+            ray.init(**start)
     except Exception as error:  # Ray raises its own, OSError, RuntimeError and gRPC's
         ray.shutdown()
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -132,18 +136,26 @@ def linked(options: ClusterOptions) -> Generator[tuple[Any, Crowd]]:
 
 def _load() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it logs to standard error
     # A worker without a GPU is told so by its --device.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    before = signal.getsignal(signal.SIGTERM)
     try:
-        return importlib.import_module("ray")
+        with _own_sigterm():
+            return importlib.import_module("ray")
     except ImportError as error:
         raise ConfigError(
             f"--cluster needs Ray ({error}); pip install 'cagface-live[cluster]'"
         ) from error
+
+
+@contextmanager
+def _own_sigterm() -> Generator[None]:
+    """Keep what SIGTERM does; Ray puts its own there."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)  # Ray puts its own there
+        if threading.current_thread() is threading.main_thread():  # elsewhere neither may set it
+            signal.signal(signal.SIGTERM, before)
 
 
 def _divided(ray: Any, options: ClusterOptions, cpus: int) -> Crowd:

@@ -175,8 +175,8 @@ def test_a_worker_that_is_killed_costs_its_piece(film, address, tmp_path):
 def test_a_driver_that_is_ended_goes_on(film, address, tmp_path, number):
     output, program, pids = begun(film, address, tmp_path)
     program.send_signal(number)
-    program.communicate(timeout=120)
-    assert program.returncode == {2: 130, 15: 143, 9: -9}[number]
+    _, said = program.communicate(timeout=120)
+    assert program.returncode == {2: 130, 15: 143, 9: -9}[number], said
     wait_for(lambda: not any(alive(pid) for pid in pids))
     assert not output.exists()
     done = sum(len(json.loads(line)["pts"]) for line in kept(output))
