@@ -184,6 +184,7 @@ class _Shift:
         try:
             value = ray.get(reference)
         except ray.exceptions.RayActorError:
+            self._call_the_roll()
             self._failed(worker, CagfaceError("its process ended in mid-work"))
         except ray.exceptions.RayTaskError as error:
             ray.kill(worker.actor)
@@ -246,7 +247,7 @@ class _Shift:
         """Put its piece up again, and another worker in its place, but not for ever."""
         task = worker.task
         if task is None:
-            self.stillborn += 1
+            self.stillborn += not worker.ready
             if self.stillborn >= _TRIES:
                 raise error
         elif task.tries >= _TRIES:
@@ -260,6 +261,12 @@ class _Shift:
             self.again.append(_Task(task.stretch, task.tries + 1))
         _log.warning("a worker is replaced (%s): %s", worker.place or "new", one_line(error))
         self._hire(1)
+
+    def _call_the_roll(self) -> None:
+        """Where one died, its whole machine may be gone: no piece is to be tried on the dead."""
+        for worker in self.idle:
+            self.running[worker.actor.here.remote()] = worker
+        self.idle = []
 
     def _tell(self) -> None:
         there = len(self.idle) + sum(worker.ready for worker in self.running.values())

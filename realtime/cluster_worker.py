@@ -97,6 +97,9 @@ class PieceWorker:
         made = make_piece(self._work, self._source, stretch, self._enhancer, self._folder)
         return made, self._told.taken()
 
+    def here(self) -> None:
+        """Answer that it is alive."""
+
     def close(self) -> None:
         """Leave nothing behind."""
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -48,13 +48,13 @@ def main() -> int:
 
 def measure(film: Path, folder: Path, workers: list[int], options: list[str]) -> dict[str, Any]:
     """All figures of one film."""
-    alone = timed(film, folder / "alone.mkv", options)
+    alone = timed(film, folder / "alone.mp4", options)
     clusters: list[dict[str, Any]] = []
     for count in workers:
-        output = folder / f"{count}.mkv"
+        output = folder / f"{count}.mp4"
         cluster = ["--cluster", "local", "--workers", str(count)]
         run = timed(film, output, [*options, *cluster])
-        equal = output.read_bytes() == (folder / "alone.mkv").read_bytes()
+        equal = output.read_bytes() == (folder / "alone.mp4").read_bytes()
         clusters.append({"workers": count, **run, "equal": equal})
     return {
         "film": scan(film),
@@ -131,7 +131,7 @@ def timed(film: Path, output: Path, options: list[str]) -> dict[str, Any]:
 
 def joined_s(film: Path, folder: Path, options: list[str]) -> dict[str, float]:
     """How long joining, reading back and starting take where all pieces are there already."""
-    output = folder / "join.mkv"
+    output = folder / "join.mp4"
     kept = folder / f".{output.name}.cagface"
     code = (
         "import sys, shutil; from realtime import journal; from pathlib import Path\n"

@@ -103,14 +103,14 @@ def test_it_is_the_film_of_one_machine(film, address, tmp_path, workers):
 @pytest.mark.slow
 def test_it_is_so_with_the_real_network(demo_clip, address, tmp_path):
     real = ("--preset", "pico", "--device", "cpu-float32", "--report")
-    one = run(command(demo_clip, tmp_path / "one.mkv", *real, tmp_path / "one.html", maker="real"))
+    one = run(command(demo_clip, tmp_path / "one.mp4", *real, tmp_path / "one.html", maker="real"))
     assert one.returncode == 0, one.stderr
     two = run(
-        command(demo_clip, tmp_path / "two.mkv", *real, tmp_path / "two.html", *on(address, 2),
+        command(demo_clip, tmp_path / "two.mp4", *real, tmp_path / "two.html", *on(address, 2),
                 maker="real")
     )  # fmt: skip
     assert two.returncode == 0, two.stderr
-    assert (tmp_path / "one.mkv").read_bytes() == (tmp_path / "two.mkv").read_bytes()
+    assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
     pictures = [(tmp_path / f"{name}.html").read_text().count("<img") for name in ("one", "two")]
     assert pictures[0] == pictures[1] > 0
 
