@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cagface_core.cuts import CutDetector
     from cagface_core.enhancer import FaceEnhancer
     from cagface_core.hindsight import REACH_S, steadied
+    from cagface_core.native_log import native_stderr_to_log
     from cagface_core.planes import rgb_levels, upscale_planes
     from cagface_core.state import State
 
@@ -59,6 +60,7 @@ __all__ = [
     "State",
     "Tuning",
     "WeightsError",
+    "native_stderr_to_log",
     "rgb_levels",
     "steadied",
     "upscale_planes",
@@ -70,6 +72,7 @@ _LATE = {
     "FaceEnhancer": "enhancer",
     "REACH_S": "hindsight",
     "State": "state",
+    "native_stderr_to_log": "native_log",
     "rgb_levels": "planes",
     "steadied": "hindsight",
     "upscale_planes": "planes",

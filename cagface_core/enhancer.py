@@ -97,7 +97,7 @@ class FaceEnhancer:
         self._told: set[str] = set()
         self.engine = self.load(self.tuning.preset)
         self.path: str = self.engine.path
-        """How the network is computed, in a word: ``cpu-bfloat16``."""
+        """By which path they compute (``cpu-bfloat16``): ``EnhancerConfig.device`` takes it."""
         self.on_device = self.engine.device.type == "cuda"
         """Whether frames are composed on the engine's device instead of with OpenCV."""
         self._device_frames: dict[tuple[str, int, int], DeviceFrame] = {}

@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from logging import Logger
 
 # TensorFlow Lite writes "INFO: ...", abseil "W0000 00:00:17... file.cc:12] ...", OpenCV
-# "[ WARN:0@0.149] ...". Errors and anything that looks otherwise belong to the user.
-_NOISE = re.compile(r"(INFO|VERBOSE|WARNING): |[IW]\d{4} \d\d:\d\d:|\[ *(INFO|WARN):")
+# "[ WARN:0@0.149] ...", Ray "[2026-11-26 11:59:51,585 W 24887 24887] ...". Errors and anything that
+# looks otherwise belong to the user.
+_NOISE = re.compile(
+    r"(INFO|VERBOSE|WARNING): |[IW]\d{4} \d\d:\d\d:|\[ *(INFO|WARN):|\[[-\d]+ [\d:,]+ [IW] "
+)
 
 # File descriptor 2 is one per process: two threads that both swap it would restore it wrongly.
 _swap = threading.Lock()

@@ -65,6 +65,23 @@ class Piece:
     runs_in: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A piece, and all the frames that making it takes: those before and behind it too.
+
+    ``first`` is the number of the first of them; ``pts`` their times, in units of the film's time
+    base, and ``marks`` what they are known by again. ``end`` is where the piece ends, and
+    ``following`` the piece that begins there, None at the film's end.
+    """
+
+    piece: Piece
+    first: int
+    pts: tuple[int, ...]
+    marks: tuple[int, ...]
+    end: int
+    following: Piece | None
+
+
 def frames_ahead(info: SourceInfo) -> int:
     """How many frames are held to look ahead, and run in."""
     wanted = round(REACH_S * float(info.rate or _USUAL_HZ))
@@ -80,35 +97,36 @@ class AheadSource:
         finder: gives, for each piece, what finds its faces.
         stats: told how long finding takes.
         begin: the piece to begin with.
+        alone: that piece and no other.
     """
 
     def __init__(
-        self, film: Film, finder: Callable[[], FaceFinder], stats: Stats, begin: Piece | None = None
-    ) -> None:
+        self, film: Film, finder: Callable[[], FaceFinder], stats: Stats,
+        begin: Piece | None = None, *, alone: bool = False,
+    ) -> None:  # fmt: skip
         self.info = film.info
         self._film = film
         self._finder = finder
         self._stats = stats
         self._begin = begin or Piece()
+        self._alone = alone
         self._ahead = frames_ahead(film.info)
 
     def frames(self) -> Iterator[Frame]:
         """The frames of each piece, foreseen; before them those that run it in."""
         piece: Piece | None = self._begin
-        held = _Held(self._film, self._first(piece))
+        held = _Held(self._film, _first(piece, self._ahead))
         while piece is not None and held.get(piece.start) is not None:
-            piece = yield from self._piece(held, piece)
+            following = yield from self._piece(held, piece)
+            piece = None if self._alone else following
 
     def close(self) -> None:
         """Close the film."""
         self._film.close()
 
-    def _first(self, piece: Piece) -> int:
-        return max(0, piece.start - self._ahead) if piece.runs_in else piece.start
-
     def _piece(self, held: _Held, piece: Piece) -> Generator[Frame, None, Piece | None]:
         """Foresee one piece; the generator's value is the next, None at the film's end."""
-        at = self._first(piece)
+        at = _first(piece, self._ahead)
         view = _View(piece, at, self._ahead, self._finder(), self._stats)
         while True:
             while view.wants(at):
@@ -124,6 +142,48 @@ class AheadSource:
             at += 1
             # The next piece may begin where looking is now, and run in.
             held.forget_before(min(at, (view.end or view.count) - self._ahead))
+
+
+def stretches(
+    film: Film, begin: Piece, mark: Callable[[Frame], int], *, stop: Callable[[], bool]
+) -> Iterator[Stretch]:
+    """Find the film's pieces, as `AheadSource` cuts them, without a look at any face.
+
+    Args:
+        film: an open source.
+        begin: the piece to begin with.
+        mark: gives what a frame is known by again.
+        stop: asked at every frame whether to give up.
+    """
+    ahead = frames_ahead(film.info)
+    piece: Piece | None = begin
+    known: dict[int, tuple[int, int]] = {}
+    held = _Held(film, _first(begin, ahead))
+    while piece is not None and held.get(piece.start) is not None:
+        first = _first(piece, ahead)
+        known = {index: value for index, value in known.items() if index >= first}
+        view = _View(piece, first, ahead, _nobody, Stats())
+        while not view.complete:
+            if stop():
+                return
+            index, frame = view.count, held.get(view.count)
+            if frame is not None and index not in known:
+                known[index] = frame.pts, mark(frame)
+            view.take(frame)
+            held.forget_before((view.end or view.count) - ahead)
+        assert view.end is not None
+        pts, marks = zip(*(known[index] for index in sorted(known)), strict=True)
+        yield Stretch(piece, first, pts, marks, view.end, view.following)
+        piece = view.following
+
+
+def _first(piece: Piece, ahead: int) -> int:
+    """The number of the first frame that a piece takes."""
+    return max(0, piece.start - ahead) if piece.runs_in else piece.start
+
+
+def _nobody(_frame: Frame) -> tuple[Face, ...]:
+    return ()
 
 
 class _Held:
@@ -171,9 +231,14 @@ class _View:
         self._found: list[tuple[Face, ...]] = []
         self._times_s: list[float] = []
 
+    @property
+    def complete(self) -> bool:
+        """Whether no further frame is to be looked at for this piece."""
+        return self.count == self._until
+
     def wants(self, at: int) -> bool:
         """Whether more frames are to be looked at before frame ``at`` is foreseen."""
-        return self.count <= at + self._ahead and self.count != self._until
+        return self.count <= at + self._ahead and not self.complete
 
     def take(self, frame: Frame | None) -> None:
         """Look at the next frame; None: the film has ended."""

@@ -19,8 +19,9 @@ from realtime.ahead import AheadSource
 from realtime.encoders import choose_encoder, losses
 from realtime.loop import LoopOptions, Resettable, run_loop
 from realtime.piece_file import PieceFile
+from realtime.piece_maker import finder_of
 from realtime.process import in_own_thread, keep_memory, leave_a_core
-from realtime.run_video import VideoJob, finder_of
+from realtime.run_video import VideoJob
 from realtime.source import SourceInfo
 from realtime.stats import Stats
 from realtime.video_in import VideoSource

@@ -43,16 +43,30 @@ class DonePiece:
 
 @dataclass(slots=True)
 class Journal:
-    """The pieces of one film. Made by `open_journal`."""
+    """The pieces of one film. Made by `open_journal`.
+
+    ``pieces`` are those from the film's beginning to the first gap, in order.
+    """
 
     folder: Path
     pieces: list[DonePiece]
     _lock: FileLock = field(repr=False)
+    _later: dict[int, DonePiece] = field(default_factory=dict[int, DonePiece])
+
+    def __post_init__(self) -> None:
+        """Find the first gap."""
+        found, self.pieces = self.pieces, []
+        for piece in found:
+            self._take(piece)
 
     @property
     def frames(self) -> int:
         """How many frames are done."""
-        return sum(len(piece.pts) for piece in self.pieces)
+        return sum(len(piece.pts) for piece in (*self.pieces, *self._later.values()))
+
+    def has(self, start: int) -> bool:
+        """Whether the piece that begins with this frame is done."""
+        return start in self._later or any(piece.start == start for piece in self.pieces)
 
     @property
     def next(self) -> Piece | None:
@@ -73,7 +87,7 @@ class Journal:
         return [json.loads(f.read_text(encoding="utf-8")) if f.exists() else {} for f in files]
 
     def done(self, piece: DonePiece, note: Mapping[str, Any] | None = None) -> None:
-        """Keep a piece that is written whole. Raises OSError where the disk is full."""
+        """Keep a piece that is written whole, in any order. OSError where the disk is full."""
         if note is not None:
             file = self.file(piece.start).with_suffix(".json")
             file.write_text(json.dumps(note), encoding="utf-8")
@@ -83,22 +97,29 @@ class Journal:
             lines.write(json.dumps(asdict(piece)) + "\n")
             lines.flush()
             os.fsync(lines.fileno())
-        self.pieces.append(piece)
+        self._take(piece)
 
     def close(self) -> None:
         """Leave it to a later run; without a finished piece nothing is left."""
         if self._lock.is_locked:
             self._lock.release()
-            if not self.pieces:
+            if not self.frames:
                 self.remove()
             else:
                 _log.warning("%d frames are kept; run the same command again to go on", self.frames)
 
     def remove(self) -> None:
         """Throw it away: the film is whole, or not worth keeping."""
-        self.pieces = []
+        self.pieces, self._later = [], {}
         self._lock.release()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _take(self, piece: DonePiece) -> None:
+        if self.has(piece.start):
+            return
+        self._later[piece.start] = piece
+        while self.next is not None and self.next.start in self._later:
+            self.pieces.append(self._later.pop(self.next.start))
 
 
 def open_journal(output: Path, facts: Mapping[str, object]) -> Journal:
@@ -128,7 +149,7 @@ def open_journal(output: Path, facts: Mapping[str, object]) -> Journal:
         ) from error
     wanted = {"version": _VERSION, **facts}
     journal = Journal(folder, _read(folder, wanted), lock)
-    if not journal.pieces:
+    if not journal.frames:
         _clear(folder)
         (folder / "job.json").write_text(json.dumps(wanted, indent=1), encoding="utf-8")
     return journal
@@ -153,10 +174,9 @@ def _read(folder: Path, wanted: Mapping[str, object]) -> list[DonePiece]:
             entry["following"] = None if following is None else Piece(**following)
             piece = DonePiece(**entry)
         except (ValueError, KeyError, TypeError):
-            break  # the last line, cut off: its piece is made again
-        if not _file(folder, piece.start).is_file():
-            break
-        pieces.append(piece)
+            continue  # cut off: its piece is made again
+        if _file(folder, piece.start).is_file():
+            pieces.append(piece)
     return pieces
 
 

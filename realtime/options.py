@@ -89,7 +89,7 @@ def add_enhancer_arguments(
         )
     group.add_argument(
         "--max-faces",
-        type=_positive,
+        type=positive,
         default=max_faces,
         metavar="N",
         help=f"enhance at most the N largest faces (default: {max_faces})",
@@ -149,7 +149,8 @@ def _share(text: str) -> float:
     return value
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Read a whole number of at least 1, for argparse."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")

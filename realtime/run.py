@@ -62,7 +62,7 @@ class RunEnhancer(FaceSeer[StateT], Governable[StateT], Protocol[StateT]):
 
     @property
     def path(self) -> str:
-        """What it computes on, and how, in a word: ``cpu-bfloat16``."""
+        """By which path it computes: ``EnhancerConfig.device`` takes it, to do just the same."""
         ...
 
     @property

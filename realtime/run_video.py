@@ -10,20 +10,20 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from cagface_core import CagfaceError, Enhanced, EnhancerConfig, Frame, OutputError
-from realtime.ahead import AheadSource, FaceFinder
+from cagface_core import CagfaceError, EnhancerConfig, OutputError
+from realtime.ahead import AheadSource, Film
 from realtime.encoders import EncodeOptions
 from realtime.film_notes import FilmNotes
 from realtime.film_report import write_report
-from realtime.journal import open_journal
-from realtime.loop import LoopOptions, Resettable, enhanced_only, run_loop
+from realtime.journal import Journal, open_journal
+from realtime.loop import LoopOptions, Resettable, run_loop
 from realtime.options import settings_of
 from realtime.partial_file import check_output
-from realtime.plain import planes_side_by_side, untouched
+from realtime.piece_maker import FilmWork, composed, finder_of
 from realtime.process import in_own_thread, keep_memory, leave_a_core
-from realtime.run import FaceSeer, RunEnhancer, Started, Watcher
+from realtime.run import RunEnhancer, Started, Watcher
 from realtime.source import SourceInfo
 from realtime.stats import Stats, Summary
 from realtime.video_in import VideoSource
@@ -52,8 +52,26 @@ class VideoJob:
     """How faces are enhanced, as JSON has it: work that was begun otherwise is not gone on with."""
 
 
+class Crew(Protocol):
+    """Makes a film's pieces elsewhere, several at a time."""
+
+    def make(
+        self, work: FilmWork, film: Film, journal: Journal, stats: Stats,
+        on_started: Callable[[str], None], watcher: Watcher,
+    ) -> str:  # fmt: skip
+        """Put all pieces that are missing into the journal; give who enhanced them.
+
+        ``on_started`` is told that once, before the first piece is made. Raises `CagfaceError`
+        where a piece cannot be made.
+        """
+        ...
+
+
 def run_video(
-    job: VideoJob, make_enhancer: Callable[[], RunEnhancer[StateT]], watcher: Watcher | None = None
+    job: VideoJob,
+    make_enhancer: Callable[[], RunEnhancer[StateT]],
+    watcher: Watcher | None = None,
+    crew: Crew | None = None,
 ) -> Summary:
     """Enhance a video file: every frame, its exact times, its audio.
 
@@ -62,6 +80,7 @@ def run_video(
         make_enhancer: loads the network; called once input and output are known to work, and not
             at all where only joining is left. Its scale is ``job.scale``.
         watcher: told of the start and of each frame.
+        crew: makes the pieces, in place of this process and of ``make_enhancer``'s network.
 
     Raises:
         CagfaceError: input, output or network does not work, or every single frame failed. No
@@ -100,22 +119,32 @@ def run_video(
         stats.start()
         enhanced_by = "a run before this one"
         if journal.next is not None:
-            keep_memory()
-            leave_a_core()
-            enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
-            done, enhanced_by = journal.frames, enhancer.description
-            watcher.on_started(
-                Started(info, sink.description, enhancer.description, width, height, done)
-            )
-            run_loop(
-                AheadSource(film, lambda: finder_of(enhancer), stats, journal.next),
-                enhancer,
-                sink,
-                LoopOptions(scale=job.scale),
-                stats,
-                compose=_composed(job, notes),
-                on_delivered=watcher.on_delivered,
-            )
+            done = journal.frames
+
+            def on_started(enhancer: str) -> None:
+                watcher.on_started(Started(info, sink.description, enhancer, width, height, done))
+
+            if crew is not None:
+                work = FilmWork(
+                    job.source.absolute(), info, width, height, sink.chosen, job.scale, job.compare,
+                    notes is not None,
+                )  # fmt: skip
+                enhanced_by = crew.make(work, film, journal, stats, on_started, watcher)
+            else:
+                keep_memory()
+                leave_a_core()
+                enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
+                enhanced_by = enhancer.description
+                on_started(enhanced_by)
+                run_loop(
+                    AheadSource(film, lambda: finder_of(enhancer), stats, journal.next),
+                    enhancer,
+                    sink,
+                    LoopOptions(scale=job.scale),
+                    stats,
+                    compose=composed(job.scale, notes, compare=job.compare),
+                    on_delivered=watcher.on_delivered,
+                )
         summary = stats.summary()
         if summary.frames and summary.passthrough >= summary.frames:
             journal.remove()
@@ -154,12 +183,6 @@ def enhance_video(job: VideoJob, config: EnhancerConfig | None = None) -> Summar
     return run_video(replace(job, settings=settings_of(config)), make)
 
 
-def finder_of(enhancer: FaceSeer[StateT]) -> FaceFinder:
-    """What finds the faces of one piece."""
-    state = enhancer.new_state(ahead=True)
-    return lambda frame: enhancer.look(frame, state)
-
-
 def _facts(job: VideoJob, info: SourceInfo) -> dict[str, object]:
     """All that the result depends on."""
     source = job.source.stat()
@@ -173,19 +196,3 @@ def _facts(job: VideoJob, info: SourceInfo) -> dict[str, object]:
         "--compare": job.compare,
         **job.settings,
     }
-
-
-def _composed(job: VideoJob, notes: FilmNotes | None) -> Callable[[Frame, Enhanced], Frame]:
-    """What is delivered of a frame: the enhanced picture, beside its plain upscale if asked for."""
-
-    def compose(frame: Frame, enhanced: Enhanced) -> Frame:
-        if notes is not None:
-            notes.note(frame, enhanced)
-        if not job.compare:
-            return enhanced_only(frame, enhanced)
-        before = untouched(frame, job.scale).planes
-        assert before is not None  # a film comes in planes
-        assert enhanced.planes is not None
-        return replace(frame, planes=planes_side_by_side(before, enhanced.planes))
-
-    return compose

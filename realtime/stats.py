@@ -70,6 +70,18 @@ class Summary:
         return "; ".join(parts)
 
 
+StageShare = tuple[int, float, "array[float]"]
+"""How many values of a stage, their sum, and the newest of them, in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatsShare:
+    """What another process measured: how often what happened, and the times of each stage."""
+
+    counts: Counter[str]
+    stages: Mapping[str, StageShare]
+
+
 class _Times:
     """Running mean over everything and the newest values for percentiles."""
 
@@ -83,6 +95,16 @@ class _Times:
         self._newest[self.n % _WINDOW] = value_ms
         self.n += 1
         self.total_ms += value_ms
+
+    def taken(self) -> StageShare:
+        return self.n, self.total_ms, self._newest[: self.n]
+
+    def join(self, share: StageShare) -> None:
+        n, total_ms, newest_ms = share
+        for value_ms in newest_ms:
+            self.add(value_ms)
+        self.n += n - len(newest_ms)
+        self.total_ms += total_ms - sum(newest_ms)
 
     def result(self) -> StageTime:
         return _stage_time(self.n, self.total_ms, self._newest[: self.n])
@@ -227,6 +249,22 @@ class Stats:
         """Each stage over its newest 150 values, cheap enough to ask for several times a second."""
         with self._lock:
             return {name: times.recent() for name, times in self._stages.items()}
+
+    def share(self) -> StatsShare:
+        """What was counted and timed so far, for `join` in another process."""
+        with self._lock:
+            stages = {name: times.taken() for name, times in self._stages.items()}
+            return StatsShare(Counter(self._counts), stages)
+
+    def join(self, share: StatsShare) -> None:
+        """Take what another process measured; its frames are delivered now."""
+        with self._lock:
+            self._counts.update(share.counts)
+            for stage, times in share.stages.items():
+                self._stages.setdefault(stage, _Times()).join(times)
+            self._last_s = time.perf_counter()
+            if self._first_frame_s is None and share.counts["frames"]:
+                self._first_frame_s = self._last_s - self._begun_s
 
     def summary(self) -> Summary:
         """Everything so far."""

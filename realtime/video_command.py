@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cagface_core import CagfaceError, ConfigError, EnhancerConfig
-from realtime.options import Context, add_enhancer_arguments, enhancer_config, one_line, settings_of
+from realtime.options import (
+    Context,
+    add_enhancer_arguments,
+    enhancer_config,
+    one_line,
+    positive,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from realtime.batch import Planned, VideoResult
+    from realtime.cluster import ClusterCrew
     from realtime.run import Started
     from realtime.run_video import VideoJob
     from realtime.stats import Stats, Summary
@@ -57,6 +66,20 @@ def add_video_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a page about what became of the faces: before and after, when, how fast",
     )  # fmt: skip
     add_stats_arguments(group)
+    group = parser.add_argument_group("many machines, or processes")
+    group.add_argument(
+        "--cluster", metavar="local|auto|ADDRESS",
+        help="let workers on a Ray cluster make the pieces of the video: one started here, the one "
+        "that runs here, HOST:PORT, or ray://HOST:PORT",
+    )  # fmt: skip
+    group.add_argument("--workers", type=positive, metavar="N", help="(default: as many as fit)")
+    group.add_argument(
+        "--cpus-per-worker", type=positive, metavar="N",
+        help="cores of each (default: 4, 1 beside a GPU)",
+    )  # fmt: skip
+    group.add_argument(
+        "--gpus-per-worker", type=int, choices=(0, 1), help="(default: 1 where there are any)"
+    )
 
 
 def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
@@ -73,6 +96,11 @@ def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
         arguments.sources, arguments.output, recursive=arguments.recursive, suffix=arguments.suffix
     )
     single = planned[0].output == arguments.output
+    for name in ("workers", "cpus_per_worker", "gpus_per_worker"):
+        if arguments.cluster is None and getattr(arguments, name) is not None:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} goes with --cluster; add --cluster local, for example"
+            )
     for name in ("stats_json", "report"):
         if not single and getattr(arguments, name):
             raise ConfigError(
@@ -80,16 +108,20 @@ def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
             )
     if arguments.dry_run:
         return _dry_run(planned, arguments, options, context)
-    if single:
-        summary = _enhance(planned[0], arguments, options, context)
-        print_summary(arguments, summary, f"{arguments.output}: ")
-        return 0
-    results: list[VideoResult] = []
-    for number, item in enumerate(planned, 1):
-        context.console.print(
-            f"{number} of {len(planned)}: {item.source}", markup=False, highlight=False
-        )
-        results.append(_enhance_one(item, arguments, options, context))
+    with ExitStack() as stack:
+        crew = None
+        if arguments.cluster is not None:
+            crew = stack.enter_context(closing(_crew(arguments, options, context)))
+        if single:
+            summary = _enhance(planned[0], arguments, options, context, crew)
+            print_summary(arguments, summary, f"{arguments.output}: ")
+            return 0
+        results: list[VideoResult] = []
+        for number, item in enumerate(planned, 1):
+            context.console.print(
+                f"{number} of {len(planned)}: {item.source}", markup=False, highlight=False
+            )
+            results.append(_enhance_one(item, arguments, options, context, crew))
     Console().print(video_table(results))
     failed = [result for result in results if result.error is not None]
     for result in failed:
@@ -98,7 +130,8 @@ def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
 
 
 def _enhance_one(
-    item: Planned, arguments: argparse.Namespace, options: EnhancerConfig, context: Context
+    item: Planned, arguments: argparse.Namespace, options: EnhancerConfig, context: Context,
+    crew: ClusterCrew | None,
 ) -> VideoResult:  # fmt: skip
     """One of several: what is there already stays, and what fails stops nobody else."""
     from cagface_core import OutputError
@@ -113,9 +146,19 @@ def _enhance_one(
             raise OutputError(
                 f"{item.output.parent}: the folder cannot be made ({error.strerror})"
             ) from error
-        return VideoResult(item, _enhance(item, arguments, options, context))
+        return VideoResult(item, _enhance(item, arguments, options, context, crew))
     except CagfaceError as error:
         return VideoResult(item, error=one_line(error))
+
+
+def _crew(arguments: argparse.Namespace, options: EnhancerConfig, context: Context) -> ClusterCrew:
+    from realtime.cluster import ClusterCrew
+    from realtime.ray_link import ClusterOptions
+
+    cluster = ClusterOptions(
+        arguments.cluster, arguments.workers, arguments.cpus_per_worker, arguments.gpus_per_worker
+    )
+    return ClusterCrew(cluster, context.make_enhancer, options)
 
 
 def _job(item: Planned, arguments: argparse.Namespace, options: EnhancerConfig) -> VideoJob:
@@ -138,7 +181,8 @@ def _job(item: Planned, arguments: argparse.Namespace, options: EnhancerConfig) 
 
 
 def _enhance(
-    item: Planned, arguments: argparse.Namespace, options: EnhancerConfig, context: Context
+    item: Planned, arguments: argparse.Namespace, options: EnhancerConfig, context: Context,
+    crew: ClusterCrew | None,
 ) -> Summary:  # fmt: skip
     """Make one video, with a bar that shows how far it is."""
     from realtime.commands import print_start
@@ -160,12 +204,19 @@ def _enhance(
             bar.start()
 
         def on_delivered(stats: Stats) -> None:
-            bar.update(task, completed=done + stats.frames, fps=stats.current_fps)
+            rate = stats.current_fps if crew is None else stats.frames / (stats.elapsed_s or 1)
+            bar.update(task, completed=done + stats.frames, fps=rate)
+
+        def on_progress(doing: str) -> None:
+            if not bar.live.is_started:
+                context.console.print(doing)
+            bar.update(task, description=doing)
 
         return run_video(
             _job(item, arguments, options),
             lambda: context.make_enhancer(options),
-            Watcher(on_started, on_delivered),
+            Watcher(on_started, on_delivered, on_progress=on_progress),
+            crew,
         )
 
 

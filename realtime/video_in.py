@@ -120,7 +120,7 @@ class VideoSource:
         self._damaged = 0
         self._container = open_input(self._location, demuxer, url=url)
         try:
-            stream = self._choose_stream()
+            self._stream = stream = self._choose_stream()
             time_base = stream.time_base or Fraction(1, 90_000)
             aspect = stream.sample_aspect_ratio or Fraction(1)
             self._deinterlacer = Deinterlacer(self._location, time_base, aspect)
@@ -190,13 +190,7 @@ class VideoSource:
                     continue
                 if self._live:  # nothing is written to a file of a fixed size
                     self._stored_size = (decoded.width, decoded.height)
-                rgb = self._converter.to_rgb(decoded, *self._stored_size)
-                yield Frame(
-                    self._orientation.apply(rgb),
-                    pts,
-                    self.info.time_base,
-                    planes=self._reader.read(decoded) if self._reader else None,
-                )
+                yield self._frame(decoded, pts)
             if not self._loop or last_pts is None:
                 break
             self._rewind()
@@ -210,9 +204,35 @@ class VideoSource:
         if repaired:
             _log.warning("%s: %d timestamps did not rise and were moved", self._location, repaired)
 
+    def frames_at(self, pts: int, jump_s: float) -> Iterator[Frame]:
+        """The frames of a file from the one with this time on, as far as a jump finds it.
+
+        The jump is to the key frame ``jump_s`` seconds before it, or what is taken for one. Times
+        are those in the file, unrepaired; whether these are the frames that were meant is
+        for the caller to check. Raises `InputError` where the file cannot be read out of order.
+        """
+        early = pts - round(jump_s / self.info.time_base)
+        try:
+            self._container.seek(early, stream=self._stream, backward=True)
+        except (av.error.FFmpegError, OSError) as error:
+            raise InputError(f"{self._location}: cannot be read from its middle") from error
+        self._first, self._decoder = None, self._decode(self._stream)
+        for decoded in self._decoder:
+            at = decoded.pts if decoded.pts is not None else decoded.dts
+            if at is not None and at >= pts:
+                yield self._frame(decoded, at)
+
     def close(self) -> None:
         """Close the file or stream."""
         self._container.close()
+
+    def _frame(self, decoded: av.VideoFrame, pts: int) -> Frame:
+        return Frame(
+            self._orientation.apply(self._converter.to_rgb(decoded, *self._stored_size)),
+            pts,
+            self.info.time_base,
+            planes=self._reader.read(decoded) if self._reader else None,
+        )
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         if self._first is not None:

@@ -71,6 +71,11 @@ class VideoSink:
             self._start = 0
             self._undo = undo.pop_all()
 
+    @property
+    def chosen(self) -> Chosen:
+        """What encodes, with its options: known to work here."""
+        return self._chosen
+
     def write(self, frame: Frame) -> None:
         """Encode one frame. Raises OutputError when the disk is full."""
         planes = frame.planes or planes_of_rgb(frame.rgb)

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from cagface_core.errors import ConfigError
 from cagface_core.paths import find_device
 from cagface_core.train import ablation
 from cagface_core.train import detail as detail_training
 from cagface_core.train import parser as parser_training
 from cagface_core.train import peers as peers_training
 from cagface_core.train import sr as sr_training
+from cagface_core.train.ranks import joined, rank
 
 _HELP = {
     "data": "folder of the photo set (train_photos/, parsing_pseudo/ ...)",
@@ -59,6 +61,9 @@ _TRAININGS: dict[str, tuple[str, Any, Callable[[Any], Path]]] = {
               peers_training.run),
 }  # fmt: skip
 
+_SHARED = ("sr",)
+"""What several processes can train together: batch statistics and discriminators are of one."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add every training's options, straight from their dataclasses."""
@@ -79,13 +84,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    """Run the training that was asked for and say where its weights are."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    """Run the training that was asked for and say where its weights are.
+
+    Raises:
+        ConfigError: torchrun started several processes for a training that takes one.
+        CagfaceError: as the training's ``run``.
+    """
     options = dict(vars(arguments))
     what, threads = options["what"], options["threads"]
     if threads:
         torch.set_num_threads(threads)
-    options["device"] = str(find_device(options["device"]))
-    _, plan, run = _TRAININGS[what]
-    path = run(plan(**{item.name: options[item.name] for item in fields(plan)}))
-    Console().print(f"wrote {path}")
+    with joined(find_device(options["device"])) as device:
+        if rank().count > 1 and what not in _SHARED:
+            raise ConfigError(
+                f"'train {what}' takes one process; torchrun is for: {', '.join(_SHARED)}"
+            )
+        level = logging.INFO if rank().leads else logging.WARNING
+        logging.basicConfig(level=level, format="%(asctime)s %(message)s")
+        options["device"] = str(device)
+        _, plan, run = _TRAININGS[what]
+        path = run(plan(**{item.name: options[item.name] for item in fields(plan)}))
+        if rank().leads:
+            Console().print(f"wrote {path}")

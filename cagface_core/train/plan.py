@@ -18,7 +18,8 @@ class SRTraining:
     weights themselves stay float32. ``attention`` replaces the preset's form of attention (see
     :data:`cagface_core.cagface.ATTENTION`), ``maps`` ``hard`` replaces the heatmaps by the most
     likely component, and ``parts_weight`` is how many times eyes, brows, nose, mouth and ears
-    count in the loss. Patches are ``patch_px`` low-resolution pixels.
+    count in the loss. Patches are ``patch_px`` low-resolution pixels;
+    ``batch`` of them make a step, shared out among the processes where torchrun started several.
     """
 
     data: Path

@@ -30,6 +30,7 @@ from cagface_core.bisenet import COMPONENTS
 from cagface_core.train.degrade import degrade
 from cagface_core.train.photos import Photo, downsample4, load_labels, load_square
 from cagface_core.train.plan import SRTraining
+from cagface_core.train.ranks import rank
 from cagface_core.types import Image
 
 PHOTO_SIDES_PX = (256, 448, 1024)
@@ -101,14 +102,15 @@ class Pool:
 
         with ThreadPoolExecutor(os.cpu_count()) as workers:
             work = workers.map(prepare, range(len(photos)))
-            items = list(track(work, "reading photos", len(photos), transient=True))
+            items = list(track(work, "reading photos", len(photos), transient=True,
+                               disable=not rank().leads))  # fmt: skip
         self._sizes = [
             _stack([item[k] if k < len(item) else None for item in items], plan.device)
             for k in range(max(len(item) for item in items))
         ]
 
     def batch(self, step: int) -> Batch:
-        """Draw the batch of a step; it depends on the plan's seed and the step alone."""
+        """Draw this process's share of a step's batch, which depends on seed and step alone."""
         rng = np.random.default_rng([self.plan.seed, step])
         n, p = self.plan.batch, self.plan.patch_px
         chosen = rng.choice(len(self.photos), n, p=self._odds)
@@ -117,6 +119,9 @@ class Pool:
         drawn = (rng.random((n, 1)) * odds[:, -1:] >= odds).sum(axis=1)
         variant, turns = rng.integers(self.variants, size=n), rng.integers(len(_TURNS), size=n)
         place = rng.random((n, 2))
+        own = rank().share(n)
+        chosen, drawn, place = chosen[own], drawn[own], place[own]
+        variant, turns = variant[own], turns[own]
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for k, size in enumerate(self._sizes):
             mine = drawn == k

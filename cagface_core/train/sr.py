@@ -20,6 +20,7 @@ from cagface_core.fold import FoldedCAGFace, collapsed_forward, fold, place
 from cagface_core.train.photos import read_photos
 from cagface_core.train.plan import SRTraining
 from cagface_core.train.pool import Batch, Pool
+from cagface_core.train.ranks import rank
 from cagface_core.train.trainer import Run, autocast, train
 from cagface_core.train.widen import widen
 from cagface_core.types import Image
@@ -38,6 +39,7 @@ def run(plan: SRTraining) -> Path:
         InputError: the photo set is not there.
     """
     start(plan)  # refuse a wrong plan before the photos are read
+    rank().share(plan.batch)
     pool = Pool(plan, read_photos(plan.data, "train"))
     validation = Pool(plan, read_photos(plan.data, "val")[::4], sides=(256,), variants=1)
     return run_on(plan, pool, validation)
@@ -47,6 +49,8 @@ def run_on(plan: SRTraining, pool: Pool, validation: Pool) -> Path:
     """Do what :func:`run` does, on pools that may serve several trainings."""
     final = fit(plan, start(plan), pool, validation)
     path = plan.out / "weights.safetensors"
+    if not rank().leads:
+        return path
     facts = {
         "protocol": plan.protocol, "licence": "Apache-2.0",
         "steps": [0 if plan.init else plan.steps1, plan.steps2],

@@ -1,7 +1,8 @@
 """A model and a loss in; a trained model out: the one loop both trainings share.
 
 Seeded and resumable: batch k depends on (seed, k) alone, and ``state.pt`` holds the model, its
-moving average, the optimiser and the step, so an interrupted run goes on as if it had not been.
+moving average, the optimiser and the step, so an interrupted run goes on as if it had not been,
+with another number of processes too (see `cagface_core.train.ranks`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from cagface_core.errors import ConfigError
+from cagface_core.train.ranks import agree, mean_of_all, rank, together
 
 log = logging.getLogger(__name__)
 
@@ -85,18 +87,20 @@ def train(
     optimiser = torch.optim.Adam(model.parameters(), lr=run.learning_rate, betas=(0.9, 0.99))
     average = copy.deepcopy(model).eval()
     first, usual_norm = _resume(run, model, average, optimiser, companion)
+    agree(first, str(run.out))
+    step_loss, leads = together(model, loss_of), rank().leads
     rows = _read_log(run.out / "log.csv", first)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
     parameters = list(model.parameters())
     begin, losses = time.perf_counter(), list[Tensor]()
-    with Progress(*columns, disable=not os.isatty(2)) as progress:
+    with Progress(*columns, disable=not (leads and os.isatty(2))) as progress:
         task = progress.add_task("training", total=run.steps, completed=first)
         for step in range(first, run.steps):
             for group in optimiser.param_groups:
                 group["lr"] = run.learning_rate * _schedule(step, run.steps)
             model.train()
-            loss = loss_of(model, step)
+            loss: Tensor = step_loss(step)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             usual_norm = _clip(parameters, usual_norm)
@@ -105,17 +109,20 @@ def train(
             losses.append(loss.detach())
             progress.advance(task)
             if (step + 1) % run.check_every == 0 or step + 1 == run.steps:
+                mean_loss = float(mean_of_all(torch.stack(losses).mean()))
+                losses.clear()
+                if not leads:
+                    continue
                 score = score_of(average)
-                mean_loss = float(torch.stack(losses).mean())
                 seconds = time.perf_counter() - begin
                 rows.append({"step": step + 1, "loss": mean_loss, score_name: score,
                              "seconds": seconds})  # fmt: skip
                 log.info("step %d: loss %.5f, %s %.4f, %.0f s",
                          step + 1, mean_loss, score_name, score, seconds)  # fmt: skip
-                losses.clear()
                 _write_log(run.out / "log.csv", rows)
                 _save(run, model, average, optimiser, companion, step + 1, usual_norm)
-    draw_curve(rows, score_name, run.out / "curve.png")
+    if leads:
+        draw_curve(rows, score_name, run.out / "curve.png")
     return average
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 import numpy as np
 
-from cagface_core import Enhanced, Face, Frame, Tuning
+from cagface_core import Enhanced, EnhancerConfig, Face, FaceEnhancer, Frame, Tuning
+from realtime import ahead
 from tests.realtime.helpers import PlainEnhancer
 
 
@@ -48,3 +51,42 @@ class RememberingEnhancer(PlainEnhancer):
         luma = enhanced.planes.planes[0]
         luma[:] = np.clip(luma.astype(int) + state.sum % 16, 0, 255)
         return enhanced
+
+
+def in_short_pieces(config: EnhancerConfig) -> RememberingEnhancer:
+    """Make one, in a process that cuts films into pieces of a second or less from now on."""
+    shorten_pieces()
+    return RememberingEnhancer(config.scale, 0.0)
+
+
+def slow_in_short_pieces(config: EnhancerConfig) -> RememberingEnhancer:
+    """Take 30 ms a frame, and leave the process's number in the folder named for weights."""
+    shorten_pieces()
+    Path(config.weights, str(os.getpid())).touch()
+    return RememberingEnhancer(config.scale, 0.03)
+
+
+def deadly_in_short_pieces(config: EnhancerConfig) -> RememberingEnhancer:
+    """End the process in the middle of the film."""
+    shorten_pieces()
+    enhancer = RememberingEnhancer(config.scale, 0.0)
+    enhance = enhancer.enhance
+
+    def enhance_or_die(frame: Frame, state: Memory, tuning: Tuning | None = None) -> Enhanced:
+        if frame.pts == 150 * 512:
+            os._exit(1)
+        return enhance(frame, state, tuning)
+
+    enhancer.enhance = enhance_or_die
+    return enhancer
+
+
+def real(config: EnhancerConfig) -> FaceEnhancer:
+    """Load the network, and cut films into short pieces."""
+    shorten_pieces()
+    return FaceEnhancer(config)
+
+
+def shorten_pieces() -> None:
+    """Cut films into pieces of a second or less."""
+    ahead._SHORTEST_S, ahead._LONGEST_S, ahead._LEAST_TIMES_AHEAD = 0.5, 1.0, 2
