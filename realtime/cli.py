@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 from rich.console import Console
@@ -26,7 +25,7 @@ from realtime import (
     setup_commands,
     video_command,
 )
-from realtime.environment import check_cv2
+from realtime.environment import check_cv2, package_version
 from realtime.options import Context, MakeEnhancer, load_enhancer, one_line
 from realtime.settings import add_settings_arguments, parse_with_settings
 
@@ -206,7 +205,7 @@ class _OneLineParser(argparse.ArgumentParser):
 
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = _OneLineParser(prog=name, description=description)
-    parser.add_argument("--version", action="version", version=f"{name} {_version()}")
+    parser.add_argument("--version", action="version", version=f"{name} {package_version()}")
     parser.add_argument("--debug", action="store_true", help="log everything")
     return parser
 
@@ -269,10 +268,3 @@ def _ended_by_sigterm() -> Generator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _version() -> str:
-    try:
-        return version("cagface-live")
-    except PackageNotFoundError:
-        return "(not installed)"

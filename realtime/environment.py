@@ -21,6 +21,14 @@ _DISTRIBUTIONS = (
 _NEEDED = ("resize", "cvtColor", "VideoCapture", "imshow", "FaceDetectorYN")
 
 
+def package_version() -> str:
+    """The version of this package, as it is installed."""
+    try:
+        return version("cagface-live")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
 def installed_opencv() -> dict[str, str]:
     """The OpenCV packages of this environment: name -> version."""
     found: dict[str, str] = {}

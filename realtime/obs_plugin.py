@@ -18,10 +18,10 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cagface_core import ConfigError, OutputError
+from realtime.environment import package_version
 from realtime.obs_compile import (
     PLUGIN,
     digest,
@@ -227,14 +227,6 @@ def damage(folder: Path, made: Installed) -> str:
     if library_path().as_posix() not in made.files:
         wrong.append(library_path().as_posix())
     return f"missing or changed: {', '.join(wrong)}" if wrong else ""
-
-
-def package_version() -> str:
-    """Of this package."""
-    try:
-        return version("cagface-live")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _sha256(path: Path) -> str:

@@ -10,13 +10,13 @@ from typing import Any
 
 from cagface_core import CagfaceError, ConfigError
 from realtime.doctor import Finding
+from realtime.environment import package_version
 from realtime.obs_compile import digest, source_folder
 from realtime.obs_files import COMMAND_NAME, TOKEN_NAME, data_folder, read_token
 from realtime.obs_plugin import (
     damage,
     find_obs,
     flatpak_folder,
-    package_version,
     plugin_folder,
     read_installed,
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rich.console import Console
 
 from cagface_core import EnhancerConfig
+from realtime.environment import package_version
 
 if TYPE_CHECKING:
     from realtime.run_images import PictureEnhancer
@@ -134,12 +136,19 @@ def one_line(error: BaseException) -> str:
 
 
 def settings_of(config: EnhancerConfig) -> dict[str, object]:
-    """How faces are enhanced, as JSON has it; the device is no part of it."""
-    return {
-        f"--{key.replace('_', '-')}": value if isinstance(value, int | float) else str(value)
-        for key, value in asdict(config).items()
-        if key != "device"
-    }
+    """How faces are enhanced, as JSON has it; the device is no part of it.
+
+    With it goes what it stands for: this program's version, and what is in files of one's own.
+    """
+    found: dict[str, object] = {"version of cagface-live": package_version()}
+    for key, value in asdict(config).items():
+        if key != "device":
+            kept = value if isinstance(value, int | float) else str(value)
+            found[f"--{key.replace('_', '-')}"] = kept
+    for option, name in (("--weights", config.weights), ("--parser", config.parser)):
+        if name is not None and Path(name).is_file():
+            found[f"the file of {option}"] = sha256(Path(name).read_bytes()).hexdigest()
+    return found
 
 
 def _share(text: str) -> float:

@@ -32,8 +32,9 @@ from cagface_core import EnhancerConfig, FaceEnhancer, Frame, upscale_planes
 from realtime.ahead import AheadSource
 from realtime.encoders import EncodeOptions, choose_encoder
 from realtime.piece_file import PieceFile
+from realtime.piece_maker import finder_of
 from realtime.process import keep_memory, leave_a_core
-from realtime.run_video import VideoJob, enhance_video, finder_of, run_video
+from realtime.run_video import VideoJob, enhance_video, run_video
 from realtime.source import SourceInfo
 from realtime.stats import Stats
 from realtime.video_in import VideoSource
