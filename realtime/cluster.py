@@ -85,13 +85,14 @@ class ClusterCrew:
             CagfaceError: a piece failed wherever it was tried.
             OutputError: the journal cannot be written.
         """
-        files = _files_of(self._config)
-        size = work.source.stat().st_size
-        recruit = Recruit(self._make_enhancer, self._config, work, size, versions(), files)
         if self._link is None:
             watcher.on_progress("joining the cluster")
             self._link = self._stack.enter_context(linked(self._options))
         ray, crowd = self._link
+        recruit = Recruit(
+            self._make_enhancer, self._config, work, work.source.stat().st_size, versions(),
+            _files_of(self._config), crowd.cpus,
+        )  # fmt: skip
         with _found(film, journal, 2 * crowd.workers) as tasks:
             shift = _Shift(ray, crowd, recruit, journal, stats, on_started, watcher, tasks)
             try:

@@ -32,7 +32,7 @@ class Recruit:
     """What a worker is told when it is taken on.
 
     ``size`` is the film's, in bytes, by which a worker knows it; ``files`` holds weights that
-    came from a file, by the name they had.
+    came from a file, by the name they had. ``cpus`` are the cores that it has for itself.
     """
 
     make_enhancer: MakeEnhancer
@@ -41,6 +41,7 @@ class Recruit:
     size: int
     versions: Mapping[str, str]
     files: Mapping[str, bytes]
+    cpus: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class PieceWorker:
                 f"{_listed(recruit.versions)}; install the same on both"
             )
         keep_memory()
-        leave_a_core()
+        leave_a_core(recruit.cpus)
         self._work = recruit.work
         self._source = recruit.work.source
         config = replace(self._with_files(recruit), device=device)

@@ -69,8 +69,10 @@ def claim_memory(width: int, height: int, count: int) -> None:
         picture.fill(0)  # what was never written to is not there yet
 
 
-def leave_a_core() -> int:
+def leave_a_core(cores: int | None = None) -> int:
     """Compute with one thread less than there are cores, unless OMP_NUM_THREADS says otherwise.
+
+    ``cores`` are those that this process has for itself, whatever that says: Ray sets it to all.
 
     The threads of one operation wait for the slowest, awake. Where decoder, encoder or the call
     itself takes a core from one of them, all stand still: on two busy cores a network of 70 ms took
@@ -81,7 +83,9 @@ def leave_a_core() -> int:
     """
     import torch  # takes a second, which --help does not have
 
-    if "OMP_NUM_THREADS" not in os.environ:
+    if cores is not None:
+        torch.set_num_threads(max(1, cores - 1))
+    elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - 1)))
     return torch.get_num_threads()
 

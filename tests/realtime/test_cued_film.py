@@ -172,7 +172,7 @@ def test_a_piece_that_decodes_otherwise_is_not_made(tmp_path):
 
 def recruit(work, **more):
     told = {"config": EnhancerConfig(mode="file", scale=1), "size": work.source.stat().st_size}
-    told |= {"versions": versions(), "files": {}}
+    told |= {"versions": versions(), "files": {}, "cpus": 1}
     return Recruit(lambda config: RememberingEnhancer(config.scale, 0.0), work=work, **told | more)
 
 
