@@ -5,6 +5,8 @@
 
 `throughput` times, in turns, the codec alone (decode, plain upscale, encode, no threads of ours),
 the network alone (faces found and enhanced in decoded frames, nothing encoded), and the whole job.
+The job can be no faster than the slower of the two, nor than their processor time shared out over
+all cores: what it takes beyond the larger of these is what the pipeline adds.
 `memory` puts a 4K film, and one of many hours with plain upscaling in place of the network, through
 `cagface video` and reads what their processes held; exit code 1 if the long one's memory grows by
 2 % or more after its first tenth, beyond the times of the frames themselves.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -61,13 +64,14 @@ class Decoded:
 
 
 def throughput(clip: Path, scale: int, preset: str, crop_px: int, rounds: int) -> dict[str, Any]:
-    """Seconds of each, in turns, and what the job takes over the slowest and over the sum."""
+    """Frames a second of each, in turns, and what the job takes over its bound."""
     keep_memory()
     leave_a_core()
     config = EnhancerConfig(
         mode="file", weights="webcam", preset=preset, scale=scale, max_crop_px=crop_px
     )
     taken: dict[str, list[float]] = {"codec": [], "network": [], "job": []}
+    busy: dict[str, list[float]] = {"codec": [], "network": [], "job": []}
     with closing(VideoSource(clip, planes=True)) as film:
         info, frames = film.info, list(film.frames())
     with tempfile.TemporaryDirectory() as name, closing(FaceEnhancer(config)) as enhancer:
@@ -81,18 +85,31 @@ def throughput(clip: Path, scale: int, preset: str, crop_px: int, rounds: int) -
         }
         for turn in range(rounds + 1):
             for what, work in works.items():
-                begun_s = time.perf_counter()
+                begun_s, before_s = time.perf_counter(), time.process_time()
                 work()
                 if turn:  # the first loads code and weights
                     taken[what].append(time.perf_counter() - begun_s)
-    slowest = [max(pair) for pair in zip(taken["codec"], taken["network"], strict=True)]
-    both = [sum(pair) for pair in zip(taken["codec"], taken["network"], strict=True)]
+                    busy[what].append(time.process_time() - before_s)
+    cores = len(os.sched_getaffinity(0))
+    over = [
+        job / max(codec, network, (codec_busy + network_busy) / cores)
+        for job, codec, network, codec_busy, network_busy in zip(
+            taken["job"], taken["codec"], taken["network"], busy["codec"], busy["network"],
+            strict=True,
+        )
+    ]  # fmt: skip
     return {
         "clip": clip.name, "frames": len(frames), "size": [info.width, info.height],
-        "scale": scale, "preset": preset, "max_crop_px": crop_px,
-        **{f"{what} fps": len(frames) / median(times) for what, times in taken.items()},
-        "job over the slower": median(a / b for a, b in zip(taken["job"], slowest, strict=True)),
-        "job over both in turn": median(a / b for a, b in zip(taken["job"], both, strict=True)),
+        "scale": scale, "preset": preset, "max_crop_px": crop_px, "cores": cores,
+        **{f"{what}, fps": len(frames) / median(times) for what, times in taken.items()},
+        **{f"{what}, cores busy": sum(busy[what]) / sum(times) for what, times in taken.items()},
+        "job over its bound": median(over),
+        "job's processor time over both's": median(
+            job / (codec + network)
+            for job, codec, network in zip(
+                busy["job"], busy["codec"], busy["network"], strict=True
+            )
+        ),
     }  # fmt: skip
 
 

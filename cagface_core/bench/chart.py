@@ -17,7 +17,7 @@ _GREY = "#444444"
 
 
 def draw(results: Results) -> bytes | None:
-    """Draw what there is as PNG; None without matplotlib.
+    """Draw what there is of networks and frames, at least one, as PNG; None without matplotlib.
 
     Above: each network's rate at batch 1 on each path, and as lines the machine's own
     matrix-multiply rates. Below: whole frames by number of faces, and by the area of one face.
@@ -31,17 +31,16 @@ def draw(results: Results) -> bytes | None:
     by_area = [row for row in results.frames if row.series == "area"]
     lower = bool(by_number) + bool(by_area)
     rows = bool(bars) + bool(lower)
-    figure = Figure(figsize=(12, 1.2 + 4.6 * max(rows, 1)), layout="constrained")
+    figure = Figure(figsize=(12, 1.2 + 4.6 * rows), layout="constrained")
     figure.suptitle("\n".join(_title(results)), fontsize=9, color=_GREY)
-    if rows:
-        grid = figure.add_gridspec(rows, max(lower, 1))
-        if bars:
-            _bars(figure.add_subplot(grid[0, :]), bars, results)
-        place = iter(range(lower))
-        if by_number:
-            _by_number(figure.add_subplot(grid[rows - 1, next(place)]), by_number)
-        if by_area:
-            _by_area(figure.add_subplot(grid[rows - 1, next(place)]), by_area)
+    grid = figure.add_gridspec(rows, max(lower, 1))
+    if bars:
+        _bars(figure.add_subplot(grid[0, :]), bars, results)
+    place = iter(range(lower))
+    if by_number:
+        _by_number(figure.add_subplot(grid[rows - 1, next(place)]), by_number)
+    if by_area:
+        _by_area(figure.add_subplot(grid[rows - 1, next(place)]), by_area)
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=110)
     return target.getvalue()

@@ -73,14 +73,15 @@ def show(results: Results) -> None:
 def write(out: Path, results: Results) -> list[str]:
     """Write ``bench.json``, ``bench.md`` and ``bench.png``, all or none; returns their names.
 
-    The picture needs matplotlib: without it a line in the notes says so, and an older picture of
-    other figures is removed.
+    The picture shows networks and frames, where there are any. It needs matplotlib: without it a
+    line in the notes says so. An older picture of other figures is removed.
 
     Raises:
         OutputError: the folder cannot be written to.
     """
-    picture = draw(results)
-    if picture is None:
+    drawable = bool(results.network or results.frames)
+    picture = draw(results) if drawable else None
+    if drawable and picture is None:
         results.notes.append(
             "no picture: matplotlib is not installed; where it is, draw it with --draw bench.json"
         )

@@ -325,6 +325,12 @@ def test_a_folder_that_cannot_be_written_keeps_what_was_there(results, tmp_path)
         claim_folder(tmp_path / "file")
 
 
+def test_without_networks_and_frames_there_is_no_empty_picture(results, tmp_path):
+    bare = replace(results, network=[], frames=[], notes=[])
+    assert report.write(tmp_path, bare) == ["bench.json", "bench.md"]
+    assert not bare.notes
+
+
 def test_without_matplotlib_there_is_no_picture_and_a_note(results, tmp_path, monkeypatch):
     (tmp_path / "bench.png").write_bytes(b"of other figures")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
