@@ -246,6 +246,9 @@ def test_a_single_stage_has_all_units_and_starts_as_nearest_neighbour():
     assert len(model.backbone1.units) == 6
     nearest = torch.nn.functional.interpolate(block[:, :3], scale_factor=4)
     torch.testing.assert_close(model(block), nearest, atol=1e-4, rtol=0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    torch.testing.assert_close(model.folded()(block), model(block), atol=1e-3, rtol=1e-4)
 
 
 def test_the_ablation_measures_every_variant_once(data: Path, tmp_path: Path):

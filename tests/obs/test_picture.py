@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -53,15 +55,23 @@ def test_a_playing_clip_is_inverted(studio, engine, demo_clip):
         "TriggerMediaInputAction", inputName="clip",
         mediaAction="OBS_WEBSOCKET_MEDIA_INPUT_ACTION_PAUSE",
     )  # fmt: skip
-    inverted = until(lambda: still(studio), "the paused clip's picture to stay")
+    until(lambda: paused(studio), "the clip to be paused")
+    inverted = until(lambda: still(studio, 0.6), "the paused clip's picture to stay")
     engine.end()
     original = until(lambda: changed(studio, inverted), "the original")
     assert int(np.abs(inverted + original - 255)[:240, :320].max()) <= 4
 
 
-def still(studio):
-    first, second = (studio.picture().astype(int) for _ in range(2))
-    return first if (first == second).all() else None
+def paused(studio):
+    status = studio.ask("GetMediaInputStatus", inputName="clip")
+    return status["mediaState"] == "OBS_MEDIA_STATE_PAUSED"
+
+
+def still(studio, seconds=0.1):
+    """A picture that stays so long: what was on its way to the engine and back has come."""
+    first = studio.picture().astype(int)
+    time.sleep(seconds)
+    return first if (first == studio.picture()).all() else None
 
 
 def changed(studio, before):
