@@ -250,7 +250,7 @@ def test_a_single_stage_has_all_units_and_starts_as_nearest_neighbour():
         torch.nn.init.normal_(parameter, std=0.2)
     expected = model(block)
     largest = float(expected.detach().abs().max())
-    torch.testing.assert_close(model.folded()(block), expected, atol=1e-5 * largest, rtol=0)
+    torch.testing.assert_close(model.folded()(block), expected, atol=1e-4 * largest, rtol=0)
 
 
 def test_the_ablation_measures_every_variant_once(data: Path, tmp_path: Path):
