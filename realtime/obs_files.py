@@ -47,9 +47,14 @@ def data_folder(
     elif system == "darwin":
         base = home / "Library" / "Application Support"
     else:
-        given = environment.get("XDG_DATA_HOME", "")  # a relative one does not count, by XDG
-        base = Path(given) if given.startswith("/") else home / ".local" / "share"
+        base = xdg_folder(environment, "XDG_DATA_HOME", home / ".local" / "share")
     return base / "cagface-live"
+
+
+def xdg_folder(environment: Mapping[str, str], name: str, usual: Path) -> Path:
+    """The folder that a variable of XDG names; a relative one does not count, by XDG."""
+    given = environment.get(name, "")
+    return Path(given) if given.startswith("/") else usual
 
 
 def make_data_folder() -> Path:

@@ -30,7 +30,7 @@ from realtime.obs_compile import (
     shipped_library,
     source_folder,
 )
-from realtime.obs_files import COMMAND_NAME, data_folder, make_data_folder
+from realtime.obs_files import COMMAND_NAME, data_folder, make_data_folder, xdg_folder
 from realtime.partial_file import PartialFile
 
 LIST_NAME = "installed.json"
@@ -79,8 +79,7 @@ def plugin_folder(
     if system == "win32":
         base = Path(environment.get("PROGRAMDATA") or "C:/ProgramData")
     else:
-        given = environment.get("XDG_CONFIG_HOME", "")
-        base = Path(given) if given.startswith("/") else home / ".config"
+        base = xdg_folder(environment, "XDG_CONFIG_HOME", home / ".config")
     return base / "obs-studio" / "plugins" / PLUGIN
 
 
