@@ -1,12 +1,21 @@
 from itertools import pairwise
+from pathlib import Path
 
+import av
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from cagface_core import checkpoint
+from cagface_core import engine as engine_module
 from cagface_core.cagface import CAGFace, CAGFaceConfig
+from cagface_core.engine import Engine
 from cagface_core.fold import fold
 from cagface_core.tiles import spans, tiled
+
+ROOT = Path(__file__).parents[2]
 
 
 def plain(block: torch.Tensor) -> torch.Tensor:
@@ -34,3 +43,23 @@ def test_tiles_of_a_network_stay_close_to_the_whole():
     with torch.no_grad():
         difference = (tiled(model, block, 48, 24) - model(block)).abs()
     assert difference.max() < 0.02
+
+
+@pytest.mark.parametrize("weights", ["nano-clean", "nano-webcam"])
+def test_a_large_face_in_tiles_is_the_whole_within_two_levels(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+):
+    """What docs/video.md states: on the output's scale of 0..255."""
+    with av.open(str(ROOT / "assets" / "demo.mp4")) as clip:
+        frame = next(clip.decode(video=0)).to_ndarray(format="rgb24")
+    face = cv2.resize(frame[:200, 40:240], (400, 400), interpolation=cv2.INTER_CUBIC)
+    engine = Engine(checkpoint.find_sr(*weights.split("-")), "cpu-float32")
+    maps = engine.parse([face])
+    in_tiles = engine.residual([face], maps, 4)
+    monkeypatch.setattr(engine_module, "_ONE_PASS_PX", 400)
+    whole = engine.residual([face], maps, 4)
+    difference = np.abs(in_tiles - whole)
+    assert difference.max() > 0  # it did go through in tiles
+    assert difference.max() < 2
+    assert difference.mean() < 0.01
+    assert np.abs(whole).mean() > 20 * difference.mean()

@@ -146,23 +146,38 @@ def measure_frame_time(studio: Studio, engine: EngineProcess, seconds: float) ->
     return found
 
 
-def measure_memory(studio: Studio, engine: EngineProcess, seconds: float) -> dict[str, Any]:
-    """OBS's resident memory while a filtered clip plays; the first fifth is warm-up."""
+def measure_memory(studio: Studio, engine: EngineProcess | None, seconds: float) -> dict[str, Any]:
+    """Resident memory of OBS and engine while a clip plays; the first fifth is warm-up.
+
+    The clip has the filter on it, unless there is no engine: OBS alone.
+    """
     play(studio, DEMO)
-    studio.add_filter("clip", address=engine.address, scale=2, start_engine=False)
-    until(lambda: f"connected to the engine at {engine.address}" in studio.log(), "the engine")
-    status = Path(f"/proc/{studio.process.pid}/status")
-    found: list[tuple[float, float]] = []
+    pids = {"obs": studio.process.pid}
+    if engine is not None:
+        address = engine.address
+        studio.add_filter("clip", address=address, scale=2, start_engine=False)
+        until(lambda: f"connected to the engine at {address}" in studio.log(), "the engine")
+        pids["engine"] = engine.pid
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in pids}
     begin = time.monotonic()
     while (now := time.monotonic() - begin) < seconds:
-        line = next(one for one in status.read_text().splitlines() if one.startswith("VmRSS"))
-        found.append((now, int(line.split()[1]) / 1024))
+        for name, pid in pids.items():
+            found[name].append((now, _resident_mib(pid)))
         time.sleep(min(1.0, seconds / 20))
+    return {name: _growth(each, seconds) for name, each in found.items()} | {"seconds": seconds}
+
+
+def _resident_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def _growth(found: list[tuple[float, float]], seconds: float) -> dict[str, float]:
     warm = [(at, mib) for at, mib in found if at > seconds / 5]
     slope = float(np.polyfit(*zip(*warm, strict=True), 1)[0]) * 60
     return {
         "start_mib": warm[0][1], "end_mib": warm[-1][1], "most_mib": max(m for _, m in warm),
-        "growth_mib": warm[-1][1] - warm[0][1], "mib_a_minute": slope, "seconds": seconds,
+        "growth_mib": warm[-1][1] - warm[0][1], "mib_a_minute": slope,
     }  # fmt: skip
 
 
@@ -223,19 +238,27 @@ def measure(what: str, kind: str, seconds: float) -> dict[str, Any]:
         if what == "round-trip":
             with engine_of(kind, folder) as engine:
                 return about | {"ms": measure_round_trip(engine, seconds)}
-        with studio_of(folder) as studio, engine_of(kind, studio.data) as engine:
-            return about | IN_OBS[what](studio, engine, seconds)
+        with studio_of(folder) as studio:
+            if kind == "none":
+                return about | measure_memory(studio, None, seconds)
+            with engine_of(kind, studio.data) as engine:
+                return about | IN_OBS[what](studio, engine, seconds)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.obs.measure", description=__doc__)
     parser.add_argument("what", choices=[*IN_OBS, "round-trip"])
-    parser.add_argument("--engine", choices=["echo", "pico", "nano", "small"], default="echo")
+    parser.add_argument(
+        "--engine", choices=["echo", "pico", "nano", "small", "none"], default="echo",
+        help="(default: echo); none for the memory of OBS without the filter",
+    )  # fmt: skip
     parser.add_argument("--minutes", type=float, default=0.25, help="of each part (default 0.25)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write there, too")
     words = parser.parse_args()
     if not 0 < words.minutes < 24 * 60:
         parser.error(f"--minutes {words.minutes:g} is not possible; expected a number above 0")
+    if words.engine == "none" and words.what != "memory":
+        parser.error("--engine none measures memory only")
     text = json.dumps(measure(words.what, words.engine, words.minutes * 60), indent=1)
     sys.stdout.write(text + "\n")
     if words.json is not None:

@@ -78,6 +78,11 @@ class EngineProcess:
         assert said.startswith(b"ready"), said
         return self
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
