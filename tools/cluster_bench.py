@@ -76,15 +76,16 @@ def repeated(clip: Path, count: int, path: Path) -> Path:
                 video = source.streams.video[0]
                 if stream is None:
                     stream = target.add_stream_from_template(video)
-                end = 0
-                for packet in source.demux(video):
-                    if packet.pts is None or packet.dts is None:
-                        continue
-                    end = max(end, packet.pts + (packet.duration or 1))
-                    packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
+                packets = [packet for packet in source.demux(video) if packet.size]
+                # Some have no decoding time, first ones in Matroska for one; a sorted order has.
+                shown = sorted(packet.pts or 0 for packet in packets)
+                delay = max(at - (p.pts or 0) for at, p in zip(shown, packets, strict=True))
+                for packet, at in zip(packets, shown, strict=True):
+                    packet.pts = (packet.pts or 0) + offset
+                    packet.dts = at - delay + offset
                     packet.stream = stream
                     target.mux(packet)
-                offset += end
+                offset += shown[-1] + (packets[-1].duration or shown[-1] - shown[-2])
     return path
 
 
