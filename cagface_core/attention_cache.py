@@ -64,7 +64,7 @@ class AttentionCache:
             picture: the crop's pixels, (S, S, 3) uint8; S is less than its side if it was shrunk.
             time_s: presentation time of the frame.
             patience: heatmaps may be this many times as old as the rules say; above 1 where
-                parsing now would come at a bad time.
+                time is short.
 
         Returns:
             (1, 3, MAP_PX, MAP_PX) heatmaps, or None.

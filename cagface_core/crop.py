@@ -70,7 +70,7 @@ def cut(rgb: Image, crop: Crop) -> Image:
     rows = np.clip(np.arange(crop.y, crop.y + crop.size), 0, height - 1)
     columns = np.clip(np.arange(crop.x, crop.x + crop.size), 0, width - 1)
     if rows[-1] - rows[0] == crop.size - 1 and columns[-1] - columns[0] == crop.size - 1:
-        return np.ascontiguousarray(rgb[crop.y : crop.y + crop.size, crop.x : crop.x + crop.size])
+        return rgb[crop.y : crop.y + crop.size, crop.x : crop.x + crop.size].copy()
     return rgb[rows[:, None], columns[None, :]]
 
 

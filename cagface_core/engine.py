@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,15 +46,15 @@ _ONE_PASS_PX = BUCKETS_PX[-1]  # larger pictures go through in tiles
 
 @dataclass(frozen=True, slots=True)
 class Parsing:
-    """Heatmaps (1, 3, MAP_PX, MAP_PX) that may still be in the making."""
+    """Heatmaps that may still be in the making.
 
-    maps: Tensor
-    done: torch.cuda.Event | None
+    Attributes:
+        ready: whether they can be had without waiting.
+        maps: gives them, (1, 3, MAP_PX, MAP_PX) in [0, 1]; RuntimeError if they could not be made.
+    """
 
-    @property
-    def ready(self) -> bool:
-        """Whether they may be used."""
-        return self.done is None or self.done.query()
+    ready: Callable[[], bool]
+    maps: Callable[[], Tensor]
 
 
 class Engine:
@@ -95,7 +96,8 @@ class Engine:
         self.parser = place(parser, self.device)
         self._find_maps = self._component_maps
         if self.device.type == "cuda":
-            self._aside = torch.cuda.Stream(self.device)
+            self._stream = torch.cuda.Stream(self.device)
+        self._thread: ThreadPoolExecutor | None = None
         if self.graphs is not None:
             graphed = Graphed(self._component_maps, GraphPool(self.device))
             blank = torch.zeros(1, 3, INPUT_PX, INPUT_PX, device=self.device)
@@ -155,14 +157,25 @@ class Engine:
 
     def parse_aside(self, picture: Image) -> Parsing:
         """Start :meth:`parse` of one crop beside other work, where the device can; not waiting."""
-        if self.device.type != "cuda":
-            return Parsing(self.parse([picture])[0], None)
-        with torch.cuda.stream(self._aside):
-            (maps,) = self.parse([picture])
-            done = torch.cuda.Event()
-            done.record(self._aside)
-        maps.record_stream(torch.cuda.current_stream(self.device))
-        return Parsing(maps, done)
+        if self.device.type == "cuda":
+            with torch.cuda.stream(self._stream):
+                (maps,) = self.parse([picture])
+                done = torch.cuda.Event()
+                done.record(self._stream)
+            maps.record_stream(torch.cuda.current_stream(self.device))
+            return Parsing(done.query, lambda: maps)
+        if self.device.type == "cpu":
+            self._thread = self._thread or _single_threaded()
+            made = self._thread.submit(self.parse, [picture])
+            return Parsing(made.done, lambda: made.result()[0])
+        (maps,) = self.parse([picture])
+        return Parsing(lambda: True, lambda: maps)
+
+    def close(self) -> None:
+        """End the thread of :meth:`parse_aside`, once what it does is done."""
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
 
     def _component_maps(self, picture: Tensor) -> Tensor:
         return component_maps(self.parser, picture)
@@ -224,3 +237,15 @@ class Engine:
         if max(block.shape[-2:]) <= _ONE_PASS_PX:
             return run(block, factor)
         return tiled(lambda part: run(part, factor), block, factor=factor)
+
+
+def _single_threaded() -> ThreadPoolExecutor:
+    """A thread whose torch computes with that thread alone.
+
+    A second pool of OpenMP threads beside the one that computes the faces would slow down both.
+    """
+    executor = ThreadPoolExecutor(1, "parse")
+    threads = torch.get_num_threads()
+    executor.submit(torch.set_num_threads, 1).result()
+    torch.set_num_threads(threads)  # that had set it for all threads to come
+    return executor

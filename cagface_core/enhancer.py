@@ -50,9 +50,6 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S = {"live": 0.25, "file": 0.0, "image": 0.0}
 """How often the detector looks at faces that rest; between, they are followed by their motion."""
 
-_PATIENCE = 2.0
-"""Live, heatmaps may get this many times as old until a frame with nothing else to do comes."""
-
 _DEFAULTS = {
     ("live", True): ("pico", 96), ("live", False): ("nano", 256),
     ("file", True): ("nano", 256), ("file", False): ("nano", 0),
@@ -147,7 +144,22 @@ class FaceEnhancer:
 
     def look(self, frame: Frame, state: State) -> tuple[Face, ...]:
         """Only find and track the faces of the next frame, to foresee it for :meth:`enhance`."""
-        return self._find(frame, state)[0]
+        if frame.foreseen is not None:
+            if frame.foreseen.begins:
+                state.reset()
+            return frame.foreseen.faces
+        if state.cuts.is_cut(frame.rgb):
+            state.forget_faces()
+        motions = state.follower.follow(frame.rgb)
+        look = state.looks.next(state.faces, motions, frame.time_s)
+        state.tracker.move(motions)
+        state.faces = state.tracker.coast(frame.time_s)
+        if look is not Look.NONE:
+            search = look is Look.SEARCH
+            found = self.detector.detect(frame.rgb, state.faces, search=search)
+            state.faces = state.tracker.update(found, frame.time_s)
+        state.follower.remember(frame.rgb, state.faces)
+        return state.faces
 
     def enhance(self, frame: Frame, state: State, tuning: Tuning | None = None) -> Enhanced:
         """Enhance the faces of one frame.
@@ -168,7 +180,7 @@ class FaceEnhancer:
         before = Counter(engine.counts)
         begun = self._begin(frame.rgb, tuning) if frame.planes is None else None
         with clock("detect"):
-            found, looked = self._find(frame, state)
+            found = self.look(frame, state)
             shown, strengths = state.fader.choose(found, tuning, frame.time_s)
         with clock("crop"):
             crops = self._crop(shown, frame.rgb, state)
@@ -178,7 +190,7 @@ class FaceEnhancer:
                 seen = [rgb_levels(frame.planes, crop) for crop in crops]
         work = _Work(engine, tuning, shown, strengths, crops, pictures, seen)
         with clock("attention"):
-            maps, hits = self._attend(work, frame.time_s, state, looked)
+            maps, hits = self._attend(work, frame.time_s, state)
         composed = begun and self._finish(begun, work, maps, state, clock)
         canvas, outcomes = composed or self._compose(frame, work, maps, state, clock)
         counts = {"attention_hits": hits, "attention_misses": len(shown) - hits}
@@ -260,33 +272,16 @@ class FaceEnhancer:
         self.engine.residual([blank], self.engine.parse([blank]), self.config.scale)
 
     def close(self) -> None:
-        """Release the detector."""
+        """Release the detector, and end what is still computed beside."""
         self.detector.close()
+        for engine in self._engines.values():
+            engine.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _find(self, frame: Frame, state: State) -> tuple[tuple[Face, ...], bool]:
-        """Follow the faces by their motion, and detect where it is time; whether it was."""
-        if frame.foreseen is not None:
-            if frame.foreseen.begins:
-                state.reset()
-            return frame.foreseen.faces, False
-        if state.cuts.is_cut(frame.rgb):
-            state.forget_faces()
-        motions = state.follower.follow(frame.rgb)
-        look = state.looks.next(state.faces, motions, frame.time_s)
-        state.tracker.move(motions)
-        state.faces = state.tracker.coast(frame.time_s)
-        if look is not Look.NONE:
-            search = look is Look.SEARCH
-            found = self.detector.detect(frame.rgb, state.faces, search=search)
-            state.faces = state.tracker.update(found, frame.time_s)
-        state.follower.remember(frame.rgb, state.faces)
-        return state.faces, look is not Look.NONE
 
     def _crop(self, faces: Sequence[Face], rgb: Image, state: State) -> list[Crop]:
         """Place each face's crop; its bucket is kept while it still fits."""
@@ -295,12 +290,11 @@ class FaceEnhancer:
         state.crop_sizes = {f.id: crop.size for f, crop in zip(faces, crops, strict=True)}
         return crops
 
-    def _attend(
-        self, work: _Work, time_s: float, state: State, busy: bool
-    ) -> tuple[list[Tensor], int]:
+    def _attend(self, work: _Work, time_s: float, state: State) -> tuple[list[Tensor], int]:
         """Heatmaps for each face, from the cache where they still hold; and how many did.
 
-        Live, no frame does more than one thing that can wait: ``busy`` ones have done theirs.
+        Live, no frame waits for heatmaps that it can do without: the old ones go on until the new
+        ones are there. Frames of a file wait, so that they come out the same every time.
         """
         maps: list[Tensor] = []
         hits = 0
@@ -309,25 +303,19 @@ class FaceEnhancer:
         for key, asked in list(state.parsing.items()):
             if key not in there:
                 del state.parsing[key]
-            elif asked.parsing.ready:
+            elif asked.parsing.ready():
                 del state.parsing[key]
-                state.attention.keep(
-                    asked.face, asked.crop, asked.picture, asked.time_s, asked.parsing.maps
-                )
-        waits = self.config.mode == "live" and not self.on_device
+                self._keep(asked, state)
         for face, crop, picture in zip(work.faces, work.crops, work.pictures, strict=True):
-            patience = work.tuning.patience * (_PATIENCE if busy and waits else 1.0)
-            found = state.attention.find(face, crop, picture, time_s, patience)
+            found = state.attention.find(face, crop, picture, time_s, work.tuning.patience)
             hits += found is not None
             try:
-                if found is None and self.on_device:
-                    # a frame never waits for a parse that it can do without
+                if found is None and self.config.mode == "live":
                     found = state.attention.newest(face, crop)
                     if found is not None and face.id not in state.parsing:
                         parsing = work.engine.parse_aside(picture)
                         state.parsing[face.id] = Asked(face, crop, picture, time_s, parsing)
                 if found is None:
-                    busy = True
                     (found,) = work.engine.parse([picture])
                     state.attention.keep(face, crop, picture, time_s, found)
             except RuntimeError as error:  # old heatmaps, or none, are better than no face
@@ -338,6 +326,15 @@ class FaceEnhancer:
                     found = torch.zeros(1, 3, MAP_PX, MAP_PX, device=work.engine.device)
             maps.append(found)
         return maps, hits
+
+    def _keep(self, asked: Asked, state: State) -> None:
+        """Put heatmaps that were asked for into the cache."""
+        try:
+            maps = asked.parsing.maps()
+        except RuntimeError as error:
+            self._tell("the components cannot be found", error)
+        else:
+            state.attention.keep(asked.face, asked.crop, asked.picture, asked.time_s, maps)
 
     def _enhance(
         self, work: _Work, maps: list[Tensor]

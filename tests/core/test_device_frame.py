@@ -13,7 +13,6 @@ import torch
 from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome
 from cagface_core.device_frame import DeviceFrame
 from cagface_core.device_steady import DeviceSteadier
-from cagface_core.engine import Parsing
 from cagface_core.pixels import PixelFormat, convert
 from cagface_core.types import Crop, Enhanced, Image
 
@@ -135,48 +134,6 @@ def test_a_device_that_fails_leaves_the_frame_to_the_processor(
     monkeypatch.setattr(enhancer.engine, "added", full)
     result = enhancer.enhance(frames[0], enhancer.new_state())
     assert result.outcomes == (Outcome.FAILED,)
-
-
-def test_a_frame_does_not_wait_for_a_parse_it_can_do_without(
-    enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
-):
-    class Slow:
-        """An event that says when the parse is done."""
-
-        over = False
-
-        def query(self) -> bool:
-            return self.over
-
-    event = Slow()
-    waited: list[int] = []
-    asked: list[int] = []
-    parse = enhancer.engine.parse
-
-    def parse_now(pictures: list[Image]) -> list[torch.Tensor]:
-        waited.append(len(pictures))
-        return parse(pictures)
-
-    def parse_aside(picture: Image) -> Parsing:
-        asked.append(1)
-        return Parsing(parse([picture])[0], event)  # pyright: ignore[reportArgumentType]
-
-    monkeypatch.setattr(enhancer, "on_device", True)
-    monkeypatch.setattr(enhancer.engine, "parse", parse_now)
-    monkeypatch.setattr(enhancer.engine, "parse_aside", parse_aside)
-    state = enhancer.new_state()
-
-    def look(time_s: float) -> tuple[int, int, int]:
-        frame = Frame(frames[0].rgb, round(time_s * 1e6))
-        hits = enhancer.enhance(frame, state).counts["attention_hits"]
-        return hits, len(waited), len(asked)
-
-    assert look(0.0) == (0, 1, 0)  # a new face must wait
-    assert look(0.1) == (1, 1, 0)
-    assert look(0.7) == (0, 1, 1)  # too old: asked for, the old ones used meanwhile
-    assert look(0.8) == (0, 1, 1)
-    event.over = True
-    assert look(0.9) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The composition on the demo clip, with the shipped weights."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
@@ -18,6 +20,7 @@ from cagface_core.detect import open_detector
 from cagface_core.enhancer import batches
 from cagface_core.errors import ConfigError, DeviceError
 from cagface_core.paste import upscale_frame
+from cagface_core.types import Image
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,75 @@ def test_a_clip_is_enhanced_and_attention_is_reused(enhancer: FaceEnhancer, fram
         }  # fmt: skip
     assert [r.counts["attention_hits"] for r in results] == [0, 1, 1, 1]
     assert len({r.faces[0].id for r in results}) == 1
+
+
+class Stopped:
+    """A component network that stands still until it is let go."""
+
+    def __init__(self, enhancer: FaceEnhancer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go, self.calls, self.fails = threading.Event(), 0, False
+        self.go.set()
+        self._parse = enhancer.engine.parse
+        monkeypatch.setattr(enhancer.engine, "parse", self)
+
+    def __call__(self, pictures: list[Image]) -> list[torch.Tensor]:
+        self.calls += 1
+        assert self.go.wait(30)
+        if self.fails:
+            raise RuntimeError("out of memory")
+        return self._parse(pictures)
+
+
+def test_live_no_frame_waits_for_a_parse_it_can_do_without(
+    enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+):
+    parser = Stopped(enhancer, monkeypatch)
+    state = enhancer.new_state()
+
+    def look(time_s: float) -> tuple[int, int]:
+        frame = Frame(frames[0].rgb, round(time_s * 1e6))
+        result = enhancer.enhance(frame, state)
+        assert result.outcomes == (Outcome.ENHANCED,)
+        return result.counts["attention_hits"], parser.calls
+
+    assert look(0.0) == (0, 1)  # a new face has nothing else: its frame waits
+    assert look(0.1) == (1, 1)
+    parser.go.clear()
+    assert look(0.7) == (0, 2)  # too old: asked for, the old ones go on meanwhile
+    assert look(0.8) == (0, 2)
+    (asked,) = state.parsing.values()
+    parser.go.set()
+    asked.parsing.maps()  # waits
+    assert look(0.9) == (1, 2)
+    parser.fails = True
+    assert look(1.7) == (0, 3)
+    (asked,) = state.parsing.values()
+    with pytest.raises(RuntimeError):
+        asked.parsing.maps()
+    assert look(1.8)[0] == 0  # the old ones go on, new ones are asked for again
+    parser.fails = False
+
+
+def test_frames_of_a_file_wait(frames: list[Frame], monkeypatch: pytest.MonkeyPatch):
+    with closing(FaceEnhancer(EnhancerConfig(scale=2, mode="file", preset="pico"))) as files:
+        parser = Stopped(files, monkeypatch)
+        state = files.new_state()
+        for calls, time_s in enumerate((0.0, 0.7, 1.4), 1):
+            files.enhance(Frame(frames[0].rgb, round(time_s * 1e6)), state)
+            assert (parser.calls, state.parsing) == (calls, {})
+
+
+def test_a_parse_beside_takes_one_thread_and_leaves_none(frames: list[Frame]):
+    threads = threading.active_count()
+    pool = torch.get_num_threads()
+    with closing(FaceEnhancer(EnhancerConfig(preset="pico"))) as live:
+        picture = np.ascontiguousarray(frames[0].rgb[:96, :96])
+        aside = live.engine.parse_aside(picture).maps()
+        torch.testing.assert_close(aside, live.engine.parse([picture])[0], atol=1e-3, rtol=1e-3)
+        assert torch.get_num_threads() == pool
+        with ThreadPoolExecutor(1) as fresh:
+            assert fresh.submit(torch.get_num_threads).result() == pool
+    assert threading.active_count() == threads
 
 
 def test_only_the_face_changes(enhancer: FaceEnhancer, frames: list[Frame]):

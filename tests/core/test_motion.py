@@ -187,8 +187,7 @@ def run(live: tuple[FaceEnhancer, Counting], frames: list[Frame]) -> list[tuple[
     faces: list[tuple[Face, ...]] = []
     for frame in frames:
         counting.now_s = frame.time_s
-        enhancer._find(frame, state)
-        faces.append(state.faces)
+        faces.append(enhancer.look(frame, state))
     return faces
 
 
