@@ -29,7 +29,9 @@ class EnhancerConfig:
             or a ``.pth`` file of the 19-class face-parsing layout; None is the shipped one.
         scale: output size over input size: 1, 2 or 4.
         strength: 0 shows the plain upscale, 1 the whole enhancement.
-        mode: what kind of stream it serves.
+        mode: what kind of stream it serves. ``live``: no frame waits for new heatmaps while old
+            ones are there, so the result depends on the machine's speed; ``file`` and ``image``:
+            the same every time.
         max_faces: the largest faces of a frame that are enhanced, at most this many.
         max_crop_px: the largest crop the network sees at native resolution; a larger one it sees
             shrunk to this, and what is finer than that comes from the frame. 0 means no limit:

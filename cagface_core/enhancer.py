@@ -1,7 +1,7 @@
 """Frame in, enhanced frame out: the whole algorithm, one line per step.
 
-detect and track, crop, attention (cached), CAGFace, paste. Single-threaded, no I/O; everything
-that lasts from frame to frame is in :class:`State`.
+detect and track, crop, attention (cached), CAGFace, paste. One thread, but for heatmaps that no
+live frame waits for; no I/O; everything that lasts from frame to frame is in :class:`State`.
 """
 
 from __future__ import annotations
@@ -268,8 +268,10 @@ class FaceEnhancer:
         self.detector.detect(rgb)
         if self.on_device:
             self.device_frame(self.tuning).capture(self.config.max_faces)
-        blank = np.full((BUCKETS_PX[1], BUCKETS_PX[1], 3), 128, np.uint8)
-        self.engine.residual([blank], self.engine.parse([blank]), self.config.scale)
+        for side in BUCKETS_PX[:2]:
+            blank = np.full((side, side, 3), 128, np.uint8)
+            maps = self.engine.parse_aside(blank).maps()
+            self.engine.residual([blank], [maps], self.config.scale)
 
     def close(self) -> None:
         """Release the detector, and end what is still computed beside."""

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cagface_core import OutputError
-from realtime.settings import DEFAULT, Setting, is_flag, options_of
+from realtime.settings import DEFAULT, Setting, is_flag, options_of, takes_several
 
 _HEAD = """\
 # Settings of CAGFace Live. A line that begins with # does nothing: remove the # to set it.
@@ -95,15 +95,12 @@ def _example_value(key: str, action: argparse.Action) -> str:
         return "true"
     if value is None:
         metavar = action.metavar if isinstance(action.metavar, str) else key.upper()
-        example = next(iter(action.choices)) if action.choices else metavar
-        return str(example) if isinstance(example, int) else json.dumps(example)
-    if isinstance(value, int | float):
-        return str(value)
+        value = next(iter(action.choices)) if action.choices else metavar
+        value = [value] if takes_several(action) else value
     if isinstance(value, list | tuple):
-        items = [str(item) for item in cast("list[object]", value)]
-        several = action.nargs is not None or type(action).__name__ == "_AppendAction"
-        return json.dumps(items if several else ",".join(items))
-    return json.dumps(str(value))
+        items = [_plain(item) for item in cast("list[object]", value)]
+        return json.dumps(items if takes_several(action) else ",".join(map(str, items)))
+    return json.dumps(_plain(value))
 
 
 def write_example(file: Path, text: str) -> None:

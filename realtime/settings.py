@@ -191,6 +191,12 @@ def is_flag(action: argparse.Action) -> bool:
     return action.nargs == 0
 
 
+def takes_several(action: argparse.Action) -> bool:
+    """Whether an option takes a list, or is given several times."""
+    appends = isinstance(action, cast("type", cast(Any, argparse)._AppendAction))
+    return appends or action.nargs in ("*", "+") or isinstance(action.nargs, int)
+
+
 def _default(action: argparse.Action) -> Any:
     """An option's default, converted as argparse does: text is, anything else is used as it is."""
     if isinstance(action.default, str) and callable(action.type):
@@ -230,8 +236,7 @@ def _convert(action: argparse.Action, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ValueError("expected true or false")
         return value
-    several = action.nargs in ("*", "+") or isinstance(action.nargs, int)
-    if several or isinstance(action, cast("type", cast(Any, argparse)._AppendAction)):
+    if takes_several(action):
         if not isinstance(value, list):
             raise ValueError("expected several values in [brackets]")
         return [_convert_one(action, item) for item in cast("list[Any]", value)]

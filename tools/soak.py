@@ -17,6 +17,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+# First of all: it sets the allocator.
+import realtime  # isort: skip  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import numpy as np
 
 from cagface_core import EnhancerConfig, FaceEnhancer

@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from realtime.process import Loading, age_s, in_own_thread
+
+ROOT = Path(__file__).parents[2]
 
 FAULTS = """
 import json, resource
@@ -162,3 +165,35 @@ def test_the_programs_age():
     )
     assert (0.3 if sys.platform.startswith("linux") else 0) <= float(done.stdout) < 60
     assert age_s() > 0
+
+
+HEAPS = """
+{first}
+import ctypes, threading
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+there = threading.Barrier(7)
+def work():
+    libc.malloc(1000)
+    there.wait()
+for _ in range(6):
+    threading.Thread(target=work, daemon=True).start()
+there.wait()
+out = ctypes.c_void_p.in_dll(libc, "stdout")
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a setting of glibc's")
+def test_threads_share_two_heaps():
+    def heaps(first: str) -> int:
+        words = [sys.executable, "-c", HEAPS.format(first=first)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
+        return done.stdout.count("<heap nr=")
+
+    assert heaps("import realtime") == 2
+    assert heaps("import realtime.cli") == 2  # numpy and all else come after
+    if heaps("") == 1:
+        pytest.skip("another allocator than glibc's")
+    assert heaps("") > 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from cagface_core import ConfigError
 from realtime import settings_file
 from realtime.cli import LIVE, SECTIONS, live, main, section_parser
 from realtime.config_report import example
-from realtime.settings import merged, options_of, parse_with_settings
+from realtime.settings import layers_of, merged, options_of, parse_with_settings
 from realtime.settings_file import default_file, find_settings_file, read_settings_file
 from tests.realtime.helpers import PlainEnhancer
 
@@ -235,6 +236,26 @@ def test_config_shows_where_values_come_from(config, capsys):
     assert main(["config", "--path"]) == 0
     assert capsys.readouterr().out == f"{file}\n"
     assert main(["config", "lve"]) == 2
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_line_of_the_example_is_taken_once_its_hash_is_gone(section, config):
+    """But for words that stand for a value, as FILE does: of those, one or several, as it must."""
+    parser = section_parser(section)
+    options = options_of(parser)
+    text = example({section: parser})
+    lines = [line[2:] for line in text.splitlines() if re.match(r"# [a-z_]+ = ", line)]
+    found = {line.partition(" = ")[0]: line for line in lines}
+    assert options.keys() <= found.keys()
+    for key, action in options.items():
+        held = read_settings_file(config(f"[{section}]\n{found[key]}\n"), SECTIONS)
+        refused = ""
+        try:
+            layers_of(held, section, None, parser)
+        except ConfigError as error:
+            refused = str(error)
+        assert not refused or action.default is None
+        assert "several" not in refused
 
 
 def test_init_writes_an_example_once(tmp_path, capfd, monkeypatch):

@@ -1,0 +1,25 @@
+"""One setting of glibc's allocator, which holds only where it is made before anything else runs."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+_M_ARENA_MAX = -8
+_HEAPS = 2
+
+
+def share_heaps() -> bool:
+    """Let all threads share two heaps instead of having one each.
+
+    What a thread has freed in a heap of its own helps no other: decoders come and go with their
+    threads, and a live run held 40 of 490 MiB, and grew, for nothing. Libraries start threads as
+    soon as they are loaded, so this comes before them. Other allocators are left as they are.
+
+    Returns:
+        Whether the allocator took it.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(_M_ARENA_MAX, _HEAPS))
