@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
@@ -146,6 +147,32 @@ def measure_frame_time(studio: Studio, engine: EngineProcess, seconds: float) ->
     return found
 
 
+def measure_troubles(studio: Studio, engine: EngineProcess, seconds: float) -> dict[str, Any]:
+    """Frames that OBS skips while its engine is well, stopped, gone, slow, or lies."""
+    play(studio, DEMO)
+
+    def look() -> dict[str, int]:
+        before = studio.stats()
+        time.sleep(seconds)
+        after = studio.stats()
+        names = ("renderTotalFrames", "renderSkippedFrames")
+        return {name: after[name] - before[name] for name in names}
+
+    found = {"without the filter": look()}
+    studio.add_filter("clip", address=engine.address, start_engine=False)
+    found["well"] = look()
+    engine.signal(signal.SIGSTOP)
+    found["stopped"] = look()
+    engine.end()
+    found["gone"] = look()
+    engine.start("--plain", "--delay-ms", "200")
+    found["slow"] = look()
+    engine.end()
+    engine.start("--lie", "magic")
+    found["lies"] = look()
+    return found
+
+
 def measure_memory(studio: Studio, engine: EngineProcess | None, seconds: float) -> dict[str, Any]:
     """Resident memory of OBS and engine while a clip plays; the first fifth is warm-up.
 
@@ -227,6 +254,7 @@ IN_OBS: dict[str, Callable[[Studio, EngineProcess, float], dict[str, Any]]] = {
     "delay": measure_delay,
     "frame-time": measure_frame_time,
     "memory": measure_memory,
+    "troubles": measure_troubles,
 }
 
 

@@ -29,6 +29,13 @@ def test_delay(studio, engine):
     assert found["ms"]["p50"] == pytest.approx(found["frames"]["p50"] * 1000 / 30)
 
 
+def test_troubles(studio, engine):
+    engine.start("--plain")
+    found = measure.measure_troubles(studio, engine, 0.3)
+    assert list(found) == ["without the filter", "well", "stopped", "gone", "slow", "lies"]
+    assert all(each["renderTotalFrames"] > 0 for each in found.values())
+
+
 def test_numbers_are_read_as_they_are_written(tmp_path):
     with av.open(str(measure.numbered_clip(tmp_path / "clip.mkv", 70))) as clip:
         pictures = [picture.to_ndarray(format="rgb24") for picture in clip.decode(video=0)]
