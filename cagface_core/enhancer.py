@@ -270,8 +270,9 @@ class FaceEnhancer:
             self.device_frame(self.tuning).capture(self.config.max_faces)
         for side in BUCKETS_PX[:2]:
             blank = np.full((side, side, 3), 128, np.uint8)
-            maps = self.engine.parse_aside(blank).maps()
-            self.engine.residual([blank], [maps], self.config.scale)
+            self.engine.residual([blank], self.engine.parse([blank]), self.config.scale)
+            if self.config.mode == "live":
+                self.engine.parse_aside(blank).maps()
 
     def close(self) -> None:
         """Release the detector, and end what is still computed beside."""

@@ -1,4 +1,4 @@
-"""One setting of glibc's allocator, which holds only where it is made before anything else runs."""
+"""Settings of glibc's allocator; one holds only where it is made before anything else runs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ def share_heaps() -> bool:
 
     What a thread has freed in a heap of its own helps no other: decoders come and go with their
     threads, and a live run held 40 of 490 MiB, and grew, for nothing. Libraries start threads as
-    soon as they are loaded, so this comes before them. Other allocators are left as they are.
+    soon as they are loaded, so this comes before them.
 
     Returns:
         Whether the allocator took it.
     """
+    return set_allocator((_M_ARENA_MAX, _HEAPS))
+
+
+def set_allocator(*settings: tuple[int, int]) -> bool:
+    """Make settings of glibc's, each a parameter of ``mallopt`` and its value.
+
+    Returns:
+        Whether the allocator took all of them; others than glibc's are left as they are.
+    """
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and bool(mallopt(_M_ARENA_MAX, _HEAPS))
+    return mallopt is not None and all(mallopt(*setting) for setting in settings)

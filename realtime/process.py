@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+
+from realtime.heaps import set_allocator
 
 
 class Closable(Protocol):
@@ -47,15 +47,7 @@ def keep_memory() -> bool:
     Returns:
         Whether the allocator took the settings.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
-        and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-    )  # fmt: skip
+    return set_allocator((_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES), (_M_TRIM_THRESHOLD, _KEPT_BYTES))
 
 
 def claim_memory(width: int, height: int, count: int) -> None:

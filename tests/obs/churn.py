@@ -1,4 +1,4 @@
-"""Let inputs with a filter come and go until OBS ends or the time is over: whose crash is it?
+"""Let inputs with a filter come and go, sixty times or until OBS ends: whose crash is it?
 
 ``python -m tests.obs.churn --filter color_filter_v2`` does with a filter of OBS's own what
 ``--filter cagface_enhance`` does with ours and ``--filter none`` without any. Put an ``obs`` that

@@ -133,9 +133,7 @@ def measure_frame_time(studio: Studio, engine: EngineProcess, seconds: float) ->
             time.sleep(0.25)
             times.append(studio.stats()["averageFrameRenderTime"])
         after = studio.stats()
-        frames = after["renderTotalFrames"] - before["renderTotalFrames"]
-        skipped = after["renderSkippedFrames"] - before["renderSkippedFrames"]
-        return {"render_ms": float(np.mean(times)), "frames": frames, "skipped": skipped}
+        return {"render_ms": float(np.mean(times)), **_rendered(before, after)}
 
     without = look()
     found = {"without": without}
@@ -147,6 +145,12 @@ def measure_frame_time(studio: Studio, engine: EngineProcess, seconds: float) ->
     return found
 
 
+def _rendered(before: dict[str, Any], after: dict[str, Any]) -> dict[str, int]:
+    """How many frames OBS had to render between two looks at its statistics, and skipped."""
+    names = {"frames": "renderTotalFrames", "skipped": "renderSkippedFrames"}
+    return {name: after[theirs] - before[theirs] for name, theirs in names.items()}
+
+
 def measure_troubles(studio: Studio, engine: EngineProcess, seconds: float) -> dict[str, Any]:
     """Frames that OBS skips while its engine is well, stopped, gone, slow, or lies."""
     play(studio, DEMO)
@@ -155,8 +159,7 @@ def measure_troubles(studio: Studio, engine: EngineProcess, seconds: float) -> d
         before = studio.stats()
         time.sleep(seconds)
         after = studio.stats()
-        names = ("renderTotalFrames", "renderSkippedFrames")
-        return {name: after[name] - before[name] for name in names}
+        return _rendered(before, after)
 
     found = {"without the filter": look()}
     studio.add_filter("clip", address=engine.address, start_engine=False)

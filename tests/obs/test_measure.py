@@ -33,7 +33,7 @@ def test_troubles(studio, engine):
     engine.start("--plain")
     found = measure.measure_troubles(studio, engine, 0.3)
     assert list(found) == ["without the filter", "well", "stopped", "gone", "slow", "lies"]
-    assert all(each["renderTotalFrames"] > 0 for each in found.values())
+    assert all(each["frames"] > 0 for each in found.values())
 
 
 def test_numbers_are_read_as_they_are_written(tmp_path):
