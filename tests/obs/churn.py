@@ -67,7 +67,7 @@ def main() -> int:
         picture = folder / "half.png"
         cv2.imwrite(str(picture), np.full((HEIGHT, WIDTH, 4), (32, 64, 192, 128), np.uint8))
         for start in range(words.starts):
-            studio = Studio(folder / f"obs{start}", screen, plugin)
+            studio = Studio(folder / f"obs{start}", screen, plugin, preview=True)
             write_token(studio.data)
             engine = EngineProcess(studio.data)
             if plugin is not None:

@@ -51,10 +51,10 @@ def engine_of(kind: str, data: Path) -> Iterator[EngineProcess]:
 
 @contextmanager
 def studio_of(folder: Path) -> Iterator[Studio]:
-    """OBS with the filter, freshly built."""
+    """OBS with the filter, freshly built, and its preview, as its users have it."""
     screen = Screen()
     try:
-        studio = Studio(folder / "obs", screen, build_plugin(folder))
+        studio = Studio(folder / "obs", screen, build_plugin(folder), preview=True)
         try:
             yield studio
         finally:
