@@ -26,18 +26,23 @@ _FULL = 0.95
 _ROOM = 0.65
 """At most this much is spent where something costlier is tried."""
 
-_WINDOW = 15
-_ENOUGH = 6
+_WINDOW = 30
+_ENOUGH = 12
 _ENOUGH_MS = 500.0
-"""Frames looked at, at most and at least; fewer where they are this slow. The slowest of them does
-not count: a hiccup of the system, or a look at the components, is no load."""
+"""Frames looked at, at most and at least; fewer where they are this slow."""
+
+_SLOWEST = 5
+"""The slowest of so many frames does not count: a system that stalls now and then is no load."""
+
+_LAST_MS = 1500.0
+"""Too much for this long, and there is no enhancement at all: not sooner, as people notice that."""
 
 _WORST = 4.0
 """No frame counts as more than this many times the time there is, so that a hang is forgotten."""
 
 _WAIT_S = 3.0
 _LONGEST_WAIT_S = 60.0
-"""Before something costlier is tried again; doubled each time it was too much."""
+"""Before something costlier is tried; doubled for this level each time it was too much."""
 
 _PROVEN_S = 10.0
 """A step up that holds this long was right."""
@@ -88,13 +93,13 @@ class Governor:
         self._presets = tuple(presets)
         self._clock = clock
         self._loads: deque[float] = deque(maxlen=_WINDOW)
-        self._spent_ms = 0.0
+        self._spent_ms = self._over_ms = 0.0
         self._decisions: deque[Decision] = deque(maxlen=_KEPT_DECISIONS)
         self._asked: Tuning | None = None
         self._levels: list[_Level] = []
         self._level = 0
         self._faces = 0
-        self._wait_s = _WAIT_S
+        self._waits_s: dict[int, float] = {}
         self._changed_s = clock()
         self._raised_s: float | None = None
 
@@ -119,6 +124,8 @@ class Governor:
             # The level stays: what was too much is hardly less now, and if it is, it rises.
             self._asked = asked
             levels = _ladder(asked, self._presets)
+            if len(levels) != len(self._levels):
+                self._waits_s.clear()
             # In this order, as other threads read both: a level must never be beyond its ladder.
             self._level = min(self._level, len(levels) - 1)
             self._levels = levels
@@ -131,28 +138,37 @@ class Governor:
         self._loads.append(min(enhance_ms * self.rate_hz / 1e3, _WORST))
         self._spent_ms += enhance_ms
         load = self._load
-        if load <= _FULL or not self._sure:
+        self._over_ms = self._over_ms + enhance_ms if load > _FULL else 0.0
+        below = self._below(int(load) or 1)
+        enough_ms = _LAST_MS if self._levels[below].tuning is None else 0.0
+        if load <= _FULL or not self._sure or self._over_ms < enough_ms:
             return
         if self._raised_s is not None:
-            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
-        self._go(self._below(int(load) or 1), f"a frame takes {self._spent(load)}")
+            self._waits_s[self._level] = min(2 * self._wait_s(self._level), _LONGEST_WAIT_S)
+        self._go(below, f"a frame takes {self._spent(load)}")
         self._raised_s = None
 
     def _rise(self) -> None:
         """Try what costs more, where there has been room for long enough."""
         now_s = self._clock()
         if self._raised_s is not None and now_s - self._raised_s >= _PROVEN_S:
-            self._raised_s, self._wait_s = None, _WAIT_S
-        if self._level == 0 or now_s - self._changed_s < self._wait_s:
+            self._raised_s = None
+            self._waits_s.pop(self._level, None)
+        above = self._above()
+        wait_s = self._wait_s(above)
+        if self._level == 0 or now_s - self._changed_s < wait_s:
             return
         if self._levels[self._level].tuning is None:
-            reason = f"after {self._wait_s:.0f} s without, to see whether it can be held again"
+            reason = f"after {wait_s:.0f} s without, to see whether it can be held again"
         elif self._sure and self._load <= _ROOM:
             reason = f"a frame takes only {self._spent(self._load)}"
         else:
             return
-        self._go(self._above(), reason)
+        self._go(above, reason)
         self._raised_s = now_s
+
+    def _wait_s(self, level: int) -> float:
+        return self._waits_s.get(level, _WAIT_S)
 
     @property
     def _sure(self) -> bool:
@@ -163,20 +179,23 @@ class Governor:
 
     @property
     def _load(self) -> float:
-        """Time spent over time there is, on average; the slowest frame does not count."""
-        return (sum(self._loads) - max(self._loads)) / max(1, len(self._loads) - 1)
+        """Time spent over time there is, on average; the slowest frames do not count."""
+        count = len(self._loads) - max(1, len(self._loads) // _SLOWEST)
+        return sum(sorted(self._loads)[:count]) / max(1, count)
 
     def _spent(self, load: float) -> str:
         period_ms = 1e3 / self.rate_hz
         return f"{load * period_ms:.0f} of {period_ms:.0f} ms"
 
     def _below(self, steps: int) -> int:
-        """The level so many effective steps down."""
-        level = self._level
-        while steps and level < len(self._levels) - 1:
-            level += 1
-            steps -= self._matters(level)
-        return level
+        """The level so many effective steps down; the last only where no other is left."""
+        reached, last = self._level, len(self._levels) - 1
+        for level in range(self._level + 1, last + 1):
+            if not steps or (level == last and reached > self._level):
+                break
+            if self._matters(level):
+                reached, steps = level, steps - 1
+        return reached
 
     def _above(self) -> int:
         """The level one effective step up."""
@@ -200,7 +219,7 @@ class Governor:
             return
         self._level, self._changed_s = level, self._clock()
         self._loads.clear()
-        self._spent_ms = 0.0
+        self._spent_ms = self._over_ms = 0.0
         decision = Decision(time.time(), level, self._levels[level].what, reason)
         self._decisions.append(decision)
         _log.info("governor: %s: %s", reason, decision.what or "all that is asked for")

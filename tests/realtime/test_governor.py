@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -27,6 +29,7 @@ class Machine:
         self.now_s = 1000.0
         self.asked, self.faces = asked, faces
         self.slower = 1.0
+        self.stalls: Callable[[float], float] = lambda _now_s: 0.0
         self.governor = Governor(Fraction(rate), PRESETS, clock=lambda: self.now_s)
         self.period_ms = 1000 / rate
         self.spent_ms: list[float] = []
@@ -43,7 +46,7 @@ class Machine:
             tuning = self.governor.limit(self.asked)
             spent_ms = 0.0
             if tuning is not None:
-                spent_ms = self.cost_ms(tuning)
+                spent_ms = self.cost_ms(tuning) + self.stalls(self.now_s)
                 self.took(spent_ms, tuning)
             self.spent_ms.append(spent_ms)
             self.now_s += max(self.period_ms, spent_ms) / 1e3
@@ -118,6 +121,49 @@ def test_at_the_edge_it_does_not_swing():
     swings = len([d for d in machine.governor.decisions if d.time_s]) - len(settled)
     assert swings <= 2 * 1800 / 60 + 2  # a try and its end a minute at most
     assert machine.held(1800 * 30) > 0.99
+
+
+def now_and_then(chance: random.Random) -> Callable[[float], float]:
+    """One frame in eight takes 20 to 40 ms more; twice a minute ten in a row take 30 more."""
+
+    def stalls(now_s: float) -> float:
+        if now_s % 30 < 0.5:
+            return 30.0
+        return chance.uniform(20.0, 40.0) if chance.random() < 1 / 8 else 0.0
+
+    return stalls
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_system_that_stalls_now_and_then_is_no_load(seed: int):
+    machine = Machine(Tuning("pico", 2, max_crop_px=96))
+    machine.stalls = now_and_then(random.Random(seed))
+    machine.run(600)
+    # Components looked for less often, for seconds, at most: nobody sees that.
+    assert max((d.level for d in machine.governor.decisions), default=0) <= 1
+
+
+@pytest.mark.parametrize("slower", [1.5, 3.0])
+def test_a_second_of_stalls_does_not_end_the_enhancement_where_less_of_it_helps(slower: float):
+    machine = Machine(Tuning("pico", 2, max_crop_px=96))
+    machine.slower = slower
+    chance = random.Random(1)
+    machine.stalls = lambda now_s: chance.uniform(20.0, 50.0) if now_s % 60 < 1.0 else 0.0
+    machine.run(1800)
+    assert machine.spent_ms.count(0.0) == 0
+
+
+def test_a_try_that_fails_does_not_make_lower_levels_wait():
+    machine = Machine(Tuning("pico", 2, max_crop_px=96))
+    machine.slower = 1.6  # what is asked for is tried in vain, ever less often
+    machine.run(1200)
+    assert machine.governor.level > 0
+    machine.slower = 50.0
+    machine.run(15)
+    assert machine.governor.limit(machine.asked) is None
+    machine.slower = 1.6
+    machine.run(8)
+    assert machine.governor.limit(machine.asked) is not None
 
 
 def test_a_hang_is_no_load():
