@@ -216,7 +216,7 @@ def test_help_and_version(entry, option, capsys):
     [
         (
             ["video", "a.mp4", "b.mp4", "--strength", "abc"],
-            "--strength: invalid share value: 'abc'",
+            "--strength: 'abc' is not a number from 0 to 1",
         ),
         (["video", "a.mp4", "b.mp4", "--scale", "3"], "--scale: invalid choice: 3"),
         (["video", "a.mp4"], "the following arguments are required: OUT"),
