@@ -80,7 +80,7 @@ class SingleStage(nn.Module):
     """The paper's other candidate: one stage of twice the units, straight to 4x (section 4.4)."""
 
     def __init__(self, config: CAGFaceConfig) -> None:
-        """Start, like CAGFace, as nearest-neighbour upsampling."""
+        """Start, like CAGFace, as linear interpolation."""
         super().__init__()
         twin, second = CAGFace(config), CAGFace(config)
         self.stem1 = twin.stem1

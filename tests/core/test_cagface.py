@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import av
 import pytest
 import torch
 import torch.nn.functional as F
@@ -46,11 +49,21 @@ def test_shapes(height: int, width: int):
     assert sr4.shape == (2, 3, 4 * height, 4 * width)
 
 
-def test_a_fresh_network_is_nearest_neighbour_upsampling():
-    block = torch.rand(1, 6, 9, 6) * 2 - 1
-    sr2, sr4 = CAGFace(CAGFaceConfig(features=16, units=2))(block)
-    torch.testing.assert_close(sr2, F.interpolate(block[:, :3], scale_factor=2))
-    torch.testing.assert_close(sr4, F.interpolate(block[:, :3], scale_factor=4))
+def test_a_fresh_network_enlarges_better_than_bicubic(demo_clip: Path):
+    with av.open(str(demo_clip)) as clip:
+        rgb = next(clip.decode(video=0)).to_ndarray(format="rgb24")
+    hr = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 127.5 - 1
+    lr = F.interpolate(hr, scale_factor=0.25, mode="bicubic", antialias=True)
+    block = torch.cat([lr, torch.zeros_like(lr)], dim=1)
+    sr4 = CAGFace(CAGFaceConfig(features=16, units=2))(block)[1].detach()
+    bicubic = F.interpolate(lr, scale_factor=4, mode="bicubic")
+    assert float((bicubic - hr).square().mean() / (sr4 - hr).square().mean()) > 1.03
+
+
+def test_a_fresh_network_keeps_what_is_flat():
+    block = torch.full((1, 6, 5, 7), 0.4)
+    for sr in CAGFace(CAGFaceConfig(features=12, units=2))(block):
+        torch.testing.assert_close(sr, torch.full_like(sr, 0.4), atol=1e-5, rtol=0)
 
 
 def test_stage_2_starts_from_stage_1():
