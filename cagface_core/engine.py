@@ -162,8 +162,14 @@ class Engine:
                 (maps,) = self.parse([picture])
                 done = torch.cuda.Event()
                 done.record(self._stream)
-            maps.record_stream(torch.cuda.current_stream(self.device))
-            return Parsing(done.query, lambda: maps)
+
+            def wait() -> Tensor:
+                stream = torch.cuda.current_stream(self.device)
+                stream.wait_event(done)
+                maps.record_stream(stream)
+                return maps
+
+            return Parsing(done.query, wait)
         if self.device.type == "cpu":
             self._thread = self._thread or _single_threaded()
             made = self._thread.submit(self.parse, [picture])
