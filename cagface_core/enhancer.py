@@ -155,8 +155,8 @@ class FaceEnhancer:
         state.tracker.move(motions)
         state.faces = state.tracker.coast(frame.time_s)
         if look is not Look.NONE:
-            search = look is Look.SEARCH
-            found = self.detector.detect(frame.rgb, state.faces, search=search)
+            search, part = look is Look.SEARCH, state.looks.part
+            found = self.detector.detect(frame.rgb, state.faces, search=search, part=part)
             state.faces = state.tracker.update(found, frame.time_s)
         state.follower.remember(frame.rgb, state.faces)
         return state.faces

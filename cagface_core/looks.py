@@ -37,6 +37,7 @@ class Looks:
 
     SEARCH_EVERY_S = 1.0
     EMPTY_EVERY_S = 0.1
+    PART_EVERY_S = 0.25
 
     def __init__(self, every_s: float) -> None:
         """Faces that rest are looked at every ``every_s`` seconds; 0 is every frame."""
@@ -45,8 +46,11 @@ class Looks:
 
     def reset(self) -> None:
         """After a cut: the next frame is searched."""
-        self._looked_s = self._searched_s = -math.inf
+        self._looked_s = self._searched_s = self._parted_s = -math.inf
         self._travel: dict[int, float] = {}
+        self._parts = 0
+        self.part: int | None = None
+        """Which part of the frame to look at more closely for new faces, counted on and on."""
 
     def next(self, faces: Sequence[Face], motions: Mapping[int, Motion], time_s: float) -> Look:
         """Decide for a frame, and count on it being done.
@@ -76,4 +80,8 @@ class Looks:
             self._travel = travel
         else:
             self._travel, self._looked_s = {}, time_s
+        self.part = None
+        if look is not Look.NONE and not 0 <= time_s - self._parted_s < self.PART_EVERY_S - 1e-6:
+            self.part, self._parted_s = self._parts, time_s
+            self._parts += 1
         return look

@@ -81,8 +81,9 @@ class KnownDetector:
         }
 
     def detect(
-        self, rgb: Image, known: Sequence[Detection | Face] = (), *, search: bool = True
-    ) -> list[Detection]:
+        self, rgb: Image, known: Sequence[Detection | Face] = (), *, search: bool = True,
+        part: int | None = None,
+    ) -> list[Detection]:  # fmt: skip
         """The boxes of a frame of the scene, by its identity; see `Detector.detect`."""
         return list(self._boxes.get(id(rgb), ()))
 
@@ -103,12 +104,13 @@ class IntroducedDetector:
         self._wanted = len(scene.boxes[0])
 
     def detect(
-        self, rgb: Image, known: Sequence[Detection | Face] = (), *, search: bool = True
-    ) -> list[Detection]:
+        self, rgb: Image, known: Sequence[Detection | Face] = (), *, search: bool = True,
+        part: int | None = None,
+    ) -> list[Detection]:  # fmt: skip
         """Detect as the real one; the boxes of the scene while faces are missing."""
         if len(known) < self._wanted:
             return self._first.detect(rgb)
-        return self._detector.detect(rgb, known, search=search)
+        return self._detector.detect(rgb, known, search=search, part=part)
 
     def close(self) -> None:
         """Close the real one."""

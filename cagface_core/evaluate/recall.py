@@ -60,7 +60,7 @@ class Recall:
 
 
 def measure(
-    data: Path, finders: Mapping[str, Find], *, yunet: Path | None = None
+    data: Path, finders: Mapping[str, Find], *, yunet: Path | None = None, most: int | None = None
 ) -> dict[str, Recall]:
     """Run detectors over the pictures of ``data/test_images/manifest.csv``.
 
@@ -68,6 +68,7 @@ def measure(
         data: the data folder.
         finders: by name, a function from an (H, W, 3) uint8 RGB picture to detections.
         yunet: the YuNet model; by default the one in ``data/models/yunet``.
+        most: only pictures with at most so many faces; None is all.
 
     Raises:
         InputError: the manifest, a picture or the model cannot be read.
@@ -77,9 +78,19 @@ def measure(
         raise InputError(f"no YuNet model at {model}: expected the data folder with models/yunet")
     pictures: list[tuple[str, Image, list[Detection]]] = []
     for name, count in _manifest(data / "test_images" / "manifest.csv"):
+        if most is not None and count > most:
+            continue
         rgb = _read(data / "test_images" / name)
         pictures.append((name, rgb, yardstick(rgb, model, count)))
     return {name: _recall(find, pictures) for name, find in finders.items()}
+
+
+def round_of_parts(live: LiveDetector, rgb: Image) -> Sequence[Detection]:
+    """What a live stream of a still picture has found once every part was looked at."""
+    found = live.detect(rgb)
+    for part in range(live.count_parts(rgb)):
+        found = live.detect(rgb, found, search=False, part=part)
+    return found
 
 
 def yardstick(rgb: Image, model: Path, count: int) -> list[Detection]:
@@ -200,6 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 2 after a user's error, as everywhere."""
     parser = argparse.ArgumentParser(description="Detection recall by face size.")
     parser.add_argument("--data", type=Path, required=True, help="folder with test_images, models")
+    parser.add_argument("--most", type=int, metavar="N", help="only pictures of at most N faces")
     parser.add_argument("--out", type=Path, help="write the figures as JSON too")
     options = parser.parse_args(arguments)
     return run_standalone(lambda: _run(options))
@@ -217,9 +229,11 @@ def _run(options: argparse.Namespace) -> None:
             {
                 "short range": short.detect,
                 "full range": full.detect,
-                "live": live.detect,
+                "live, one look": live.detect,
+                "live, a round of its parts": lambda rgb: round_of_parts(live, rgb),
                 "tiled (files)": tiled.detect,
             },
+            most=options.most,
         )
     Console().print(_table(results))
     if options.out is not None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
@@ -19,6 +20,7 @@ from PIL import Image as PillowImage
 from cagface_core.blazeface import MODEL_FILES, MODELS_DIR, BlazeFaceDetector
 from cagface_core.detect import LiveDetector, TiledDetector, _starts, _unique, open_detector
 from cagface_core.errors import ConfigError, DeviceError, InputError, WeightsError
+from cagface_core.evaluate.recall import round_of_parts
 from cagface_core.native_log import native_stderr_to_log
 from cagface_core.types import Detection
 
@@ -127,6 +129,35 @@ def test_a_view_of_a_larger_array_is_taken(live, portrait):
     frame = np.zeros((*portrait.shape[:2], 4), np.uint8)
     frame[..., :3] = portrait
     assert live.detect(frame[..., :3]) == live.detect(portrait)
+
+
+@pytest.mark.parametrize(
+    ("name", "faces"), [("stage_warm_light.jpg", 3), ("historic_gray_L_mode.jpg", 1)]
+)
+def test_faces_far_away_are_found_live_in_one_round_of_the_parts(live, shared_data, name, faces):
+    rgb = read(shared_data / "test_images" / name)
+    assert len(live.detect(rgb)) < faces
+    found = round_of_parts(live, rgb)
+    assert len(found) == faces
+    for part in range(live.count_parts(rgb)):
+        assert len(live.detect(rgb, found, search=False, part=part)) == faces, "never twice"
+
+
+def test_faces_that_are_too_small_to_gain_are_left_alone_live(crowd, monkeypatch):
+    small = cv2.resize(crowd, (640, 480), interpolation=cv2.INTER_AREA)
+    with LiveDetector() as live:
+        monkeypatch.setattr(live, "_glance", lambda _rgb: [])
+        assert round_of_parts(live, small) == []
+        monkeypatch.setattr(LiveDetector, "SMALLEST_PX", 0)
+        assert round_of_parts(live, small) != []
+
+
+def test_where_many_are_known_parts_are_not_looked_at(live, crowd):
+    found: list[Detection] = []
+    for part in range(60):
+        found = live.detect(crowd, found, search=False, part=part)
+        assert len(found) <= LiveDetector.MOST + LiveDetector.MOST_NEW
+    assert len(found) >= LiveDetector.MOST - 2
 
 
 @pytest.mark.parametrize(

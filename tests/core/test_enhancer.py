@@ -325,8 +325,8 @@ class Dropping:
     def __init__(self, detector):
         self.detector, self.blind = detector, False
 
-    def detect(self, rgb, known=(), *, search=True):
-        return [] if self.blind else self.detector.detect(rgb, known, search=search)
+    def detect(self, rgb, known=(), **how):
+        return [] if self.blind else self.detector.detect(rgb, known, **how)
 
     def close(self):
         self.detector.close()

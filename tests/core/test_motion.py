@@ -144,6 +144,18 @@ def test_an_empty_picture_is_looked_at_ten_times_a_second(rate_hz: int):
     assert len(looked) <= 101
 
 
+@pytest.mark.parametrize("motion", [STILL, Motion(4.0, 0.0)])
+def test_parts_are_visited_one_after_another_at_most_four_times_a_second(motion: Motion):
+    looks = Looks(0.25)
+    parts: list[int] = []
+    for i in range(300):
+        look = looks.next([FACE], {1: motion}, i * FRAME_S)
+        assert look is not Look.NONE or looks.part is None
+        parts += [] if looks.part is None else [looks.part]
+    assert parts == list(range(len(parts)))
+    assert 30 <= len(parts) <= 40
+
+
 def test_others_are_searched_once_a_second_after_a_cut_and_when_time_jumps():
     looks = Looks(0.25)
     searches = [i for i in range(90) if looks.next([FACE], {1: STILL}, i * FRAME_S) is Look.SEARCH]
@@ -161,9 +173,12 @@ class Counting:
     now_s: float = 0.0
     times_s: list[float] = field(default_factory=list[float])
 
-    def detect(self, rgb: Image, known: tuple[Face, ...] = (), *, search: bool = True):
+    def detect(
+        self, rgb: Image, known: tuple[Face, ...] = (), *, search: bool = True,
+        part: int | None = None,
+    ):  # fmt: skip
         self.times_s.append(self.now_s)
-        return self.detector.detect(rgb, known, search=search)
+        return self.detector.detect(rgb, known, search=search, part=part)
 
     def close(self) -> None:
         self.detector.close()
