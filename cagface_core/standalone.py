@@ -5,8 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cagface_core.errors import CagfaceError, OutputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_LEAST_COLUMNS = 140
+
+
+def open_console() -> Console:
+    """What prints tables: as wide as the terminal; wide enough for all of them where it is none.
+
+    Raises:
+        ImportError: rich is not installed.
+    """
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_LEAST_COLUMNS)
 
 
 def run_standalone(work: Callable[[], None]) -> int:

@@ -11,8 +11,7 @@ from cagface_core.bench.chart import draw
 from cagface_core.bench.machine import one_line
 from cagface_core.bench.results import FrameRow, NetworkRow, RatioRow, Results, to_json
 from cagface_core.errors import OutputError
-
-_LEAST_COLUMNS = 118  # what the tables need; a log or pipe has no width of its own
+from cagface_core.standalone import open_console
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +49,12 @@ def as_markdown(results: Results) -> str:
 def show(results: Results) -> None:
     """Print the tables: with rich where it is installed, as Markdown elsewhere."""
     try:
-        from rich.console import Console
         from rich.table import Table
+
+        console = open_console()
     except ImportError:
         sys.stdout.write(as_markdown(results))
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_LEAST_COLUMNS)
     console.print(one_line(results.machine), markup=False, highlight=False)
     for section in sections(results):
         table = Table(title=section.title, caption=section.caption, title_justify="left")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
 from cagface_core import checkpoint
 from cagface_core.evaluate import report
 from cagface_core.evaluate.evaluate import Evaluation, evaluate
 from cagface_core.evaluate.protocols import PROTOCOLS
 from cagface_core.evaluate.sheet import write_sheet
+from cagface_core.standalone import open_console
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +61,7 @@ def execute(arguments: argparse.Namespace) -> None:
     figures = report.as_json(results)
     report.write(a.out, figures)
     write_sheet(a.out, results)
-    console = Console()
+    console = open_console()
     for table in report.tables(figures):
         console.print(table)
     for note in results.notes:

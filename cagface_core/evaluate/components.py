@@ -24,7 +24,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -35,7 +34,7 @@ from cagface_core.errors import ConfigError
 from cagface_core.evaluate.component_scores import Tally, markdown, to_json
 from cagface_core.fold import place
 from cagface_core.paths import find_device
-from cagface_core.standalone import run_standalone, write_files
+from cagface_core.standalone import open_console, run_standalone, write_files
 from cagface_core.train.parser import shrink_like_a_webcam
 from cagface_core.train.photos import IGNORE, Photo, load_labels, load_square, read_photos
 from cagface_core.types import Image
@@ -227,7 +226,7 @@ def _run(options: argparse.Namespace) -> None:
     Pillow.fromarray(sheet(placed, cases)).save(drawn, "PNG")
     files = {"components.json": to_json(report), "components.md": table}
     write_files(options.out, {**files, "components.png": drawn.getvalue()})
-    console = Console()
+    console = open_console()
     console.print(table, markup=False, soft_wrap=True)
     console.print(f"wrote components.json, components.md and components.png in {options.out}")
 

@@ -27,14 +27,13 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from cagface_core import checkpoint
 from cagface_core.config import EnhancerConfig
 from cagface_core.enhancer import FaceEnhancer
 from cagface_core.errors import InputError
 from cagface_core.paste import upscale_frame
-from cagface_core.standalone import run_standalone, write_files
+from cagface_core.standalone import open_console, run_standalone, write_files
 from cagface_core.types import Enhanced, Face, Frame, Image
 
 FIGURES = ("static", "fine", "warped", "detail")
@@ -249,7 +248,7 @@ def _report(options: argparse.Namespace) -> None:
     rows = _run(options)
     texts = {"flicker.json": json.dumps(rows, indent=1) + "\n", "flicker.md": markdown(rows)}
     write_files(options.out, texts)
-    console = Console()
+    console = open_console()
     console.print(texts["flicker.md"], markup=False, soft_wrap=True)
     console.print(f"wrote flicker.json and flicker.md in {options.out}")
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from cagface_core import checkpoint
@@ -22,7 +21,7 @@ from cagface_core.engine import Engine
 from cagface_core.evaluate.metrics import psnr
 from cagface_core.evaluate.statistics import interval
 from cagface_core.paste import upscale_frame
-from cagface_core.standalone import run_standalone, write_files
+from cagface_core.standalone import open_console, run_standalone, write_files
 from cagface_core.train.degrade import degrade
 from cagface_core.train.photos import load_square, read_photos
 from cagface_core.types import Image
@@ -99,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     """Measure, print the table, write it if asked to."""
-    console = Console()
+    console = open_console()
     table = measure(options.data, options.split, options.weights, options.device)
     console.print(table)
     if options.out is not None:

@@ -26,14 +26,13 @@ import cv2
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageOps
-from rich.console import Console
 from rich.table import Table
 
 from cagface_core.blazeface import BlazeFaceDetector
 from cagface_core.detect import LiveDetector, TiledDetector
 from cagface_core.errors import InputError
 from cagface_core.native_log import native_stderr_to_log
-from cagface_core.standalone import run_standalone, write_files
+from cagface_core.standalone import open_console, run_standalone, write_files
 from cagface_core.types import Detection, Image
 
 log = logging.getLogger(__name__)
@@ -235,7 +234,7 @@ def _run(options: argparse.Namespace) -> None:
             },
             most=options.most,
         )
-    Console().print(_table(results))
+    open_console().print(_table(results))
     if options.out is not None:
         write_files(options.out.parent, {options.out.name: to_json(results)})
 
