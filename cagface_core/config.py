@@ -78,6 +78,7 @@ class Tuning:
         scale: output size over input size: 1, 2 or 4.
         strength: of every face that ``strength_of`` does not name, 0 to 1.
         max_faces: the largest faces that are enhanced, at most this many; 0 enhances none.
+        least: faces below this share of the largest one's height are left as they are, 0 to 1.
         max_crop_px: 64 or more, or 0 for no limit.
         patience: heatmaps may get this many times as old as usual, 1 or more.
         only: the ids of the faces that are enhanced; None is all.
@@ -89,6 +90,7 @@ class Tuning:
     strength: float = 1.0
     max_faces: int = 8
     max_crop_px: int = 0
+    least: float = 0.0
     patience: float = 1.0
     only: frozenset[int] | None = None
     strength_of: Mapping[int, float] = field(default_factory=dict[int, float])
@@ -98,6 +100,8 @@ class Tuning:
         _check(self.scale, (self.strength, *self.strength_of.values()), self.max_crop_px)
         if self.max_faces < 0:
             raise ConfigError(f"max_faces {self.max_faces} is too small; expected 0 or more")
+        if not 0.0 <= self.least <= 1.0:
+            raise ConfigError(f"least {self.least} is out of range; expected 0 to 1")
         if not self.patience >= 1.0:
             raise ConfigError(f"patience {self.patience} is too small; expected 1 or more")
 

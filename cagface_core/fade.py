@@ -49,7 +49,7 @@ class Fader:
 
         Args:
             found: all that are tracked in it.
-            tuning: who is wanted, how strongly, and how many.
+            tuning: who is wanted, how strongly, how many, and how small at least.
             time_s: presentation time of the frame.
 
         Returns:
@@ -62,7 +62,8 @@ class Fader:
             return face.w * face.h * (STAYS if self.strength(face.id) else 1.0)
 
         candidates = sorted((face for face in found if wanted[face.id]), key=rank, reverse=True)
-        chosen = {face.id for face in candidates[: tuning.max_faces]}
+        least = tuning.least**2 * max(map(rank, candidates), default=0.0)
+        chosen = {face.id for face in candidates[: tuning.max_faces] if rank(face) >= least}
         goals = {key: strength if key in chosen else 0.0 for key, strength in wanted.items()}
         strengths = self.step(found, goals, time_s)
         shown = [(f, s) for f, s in zip(found, strengths, strict=True) if s or goals[f.id]]

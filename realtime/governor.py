@@ -2,7 +2,8 @@
 
 A late frame helps nobody in a call, so quality gives way and latency does not. What is spared
 first is what is seen least: how often components are looked for, then the size of the network,
-the size at which it sees a face, how many faces, the size of the picture; last the enhancement.
+faces far from the camera, the size at which it sees a face, how many faces, the size of the
+picture; last the enhancement.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ _PROVEN_S = 10.0
 """A step up that holds this long was right."""
 
 _PATIENCE = 3.0
+_NEAR = 0.5
+"""A face below this share of the largest one's height is far from the camera."""
+
 _CROPS_PX = (256, 192, 128, 96, 64)
 _KEPT_DECISIONS = 200
 
@@ -98,7 +102,7 @@ class Governor:
         self._asked: Tuning | None = None
         self._levels: list[_Level] = []
         self._level = 0
-        self._faces = 0
+        self._faces = self._far = 0
         self._waits_s: dict[int, float] = {}
         self._changed_s = clock()
         self._raised_s: float | None = None
@@ -135,6 +139,8 @@ class Governor:
     def took(self, enhance_ms: float, enhanced: Enhanced) -> None:
         """A frame was enhanced in this time, in milliseconds."""
         self._faces = sum(outcome is not Outcome.LEFT for outcome in enhanced.outcomes)
+        largest_px = max((face.h for face in enhanced.faces), default=0.0)
+        self._far = sum(face.h < _NEAR * largest_px for face in enhanced.faces)
         self._loads.append(min(enhance_ms * self.rate_hz / 1e3, _WORST))
         self._spent_ms += enhance_ms
         load = self._load
@@ -210,7 +216,11 @@ class Governor:
     def _matters(self, level: int) -> bool:
         """Whether a level spares anything against the one above, with the faces there are."""
         lower, upper = self._levels[level].tuning, self._levels[level - 1].tuning
-        if lower is None or upper is None or lower.max_faces == upper.max_faces:
+        if lower is None or upper is None:
+            return True
+        if lower.least != upper.least:
+            return self._far > 0
+        if lower.max_faces == upper.max_faces:
             return True
         return lower.max_faces < self._faces or upper.max_faces <= self._faces
 
@@ -234,6 +244,9 @@ def _ladder(asked: Tuning, presets: Sequence[str]) -> list[_Level]:
     for preset in reversed(presets[:at]):
         tuning = replace(tuning, preset=preset)
         levels.append(_Level(f"network {preset} instead of {asked.preset}", tuning))
+    if tuning.least < _NEAR and tuning.max_faces > 1:
+        tuning = replace(tuning, least=_NEAR)
+        levels.append(_Level("faces far from the camera are left", tuning))
     for crop_px in _CROPS_PX:
         if crop_px < tuning.max_crop_px or tuning.max_crop_px == 0:
             tuning = replace(tuning, max_crop_px=crop_px)

@@ -97,3 +97,17 @@ def test_of_two_equal_faces_the_one_shown_stays():
     for index in range(30, 40):
         shown, strengths = fader.choose(larger, one, index / 10)
     assert [(face.id, s) for face, s in zip(shown, strengths, strict=True)] == [(2, 1.0)]
+
+
+def test_faces_far_from_the_camera_are_left_if_so_tuned():
+    sizes = {1: 100.0, 2: 60.0, 3: 48.0, 4: 30.0}
+    faces = [Face(i, 0, 0, px, px, 1.0) for i, px in sizes.items()]
+    fader, near = Fader(), Tuning("pico", 2, least=0.5)
+    shown, strengths = fader.choose(faces, near, 0.0)
+    assert [f.id for f in shown] == [1, 2]
+    assert strengths == [1.0, 1.0]
+    assert {f.id for f in fader.choose(faces, Tuning("pico", 2), 1.0)[0]} == {1, 2, 3, 4}
+    fader.choose(faces, Tuning("pico", 2), 2.0)
+    grown = [Face(2, 0, 0, 49.0, 49.0, 1.0) if f.id == 2 else f for f in faces]
+    assert {f.id for f, s in zip(*fader.choose(grown, near, 3.0), strict=True) if s} == {1}
+    assert fader.choose([], near, 4.0) == ([], [])

@@ -64,6 +64,33 @@ class Machine:
         return sum(ms <= self.period_ms for ms in newest) / len(newest)
 
 
+class Room(Machine):
+    """One face before the camera and five far from it."""
+
+    NEAR, FAR = Face(1, 0, 0, 8, 8, 1.0), Face(2, 0, 0, 3, 3, 1.0)
+
+    def cost_ms(self, tuning: Tuning) -> float:
+        return super().cost_ms(tuning) + (0 if tuning.least else 5 * self.slower * 4.0)
+
+    def took(self, spent_ms: float, tuning: Tuning) -> None:
+        far = Outcome.LEFT if tuning.least else Outcome.ENHANCED
+        became = (Outcome.ENHANCED, *(far,) * 5)
+        self.governor.took(spent_ms, Enhanced(BLANK, (self.NEAR, *(self.FAR,) * 5), became))
+
+
+def test_who_is_near_keeps_the_resolution_where_leaving_those_far_away_is_enough():
+    machine = Room(Tuning("pico", 2, max_faces=8, max_crop_px=96))
+    machine.slower = 1.2
+    machine.run(60)
+    tuning = machine.governor.limit(machine.asked)
+    assert tuning is not None
+    assert (tuning.least, tuning.max_crop_px) == (0.5, 96)
+    assert machine.governor.what == "faces far from the camera are left"
+    machine.slower = 0.5
+    machine.run(60)
+    assert machine.governor.limit(machine.asked) == machine.asked
+
+
 def test_a_machine_that_can_is_left_alone():
     machine = Machine(Tuning("pico", 2, max_crop_px=96))
     machine.run(600)
