@@ -148,14 +148,15 @@ def test_webcam_weights_start_from_others_and_use_a_parser(data: Path, tmp_path:
     assert not (tmp_path / "webcam" / "stage1").exists()
 
 
-def test_training_lowers_the_loss(data: Path, tmp_path: Path):
+def test_training_lowers_the_loss_and_gains_on_pictures_it_never_saw(data: Path, tmp_path: Path):
     plan = sr_training.SRTraining(
-        data, tmp_path, batch=2, patch_px=16, steps1=40, steps2=1, check_every=20
+        data, tmp_path, batch=2, patch_px=16, steps1=240, steps2=1, check_every=20
     )
     sr_training.run(plan)
     with (tmp_path / "stage1" / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
+    assert float(rows[-1]["gain_2x_db"]) > float(rows[0]["gain_2x_db"]) + 1.0
 
 
 def test_the_loss_is_huber_on_both_outputs_and_may_weigh_the_parts(data: Path):
