@@ -37,7 +37,7 @@ class Looks:
 
     SEARCH_EVERY_S = 1.0
     EMPTY_EVERY_S = 0.1
-    PART_EVERY_S = 0.25
+    PART_EVERY_S = 0.5
 
     def __init__(self, every_s: float) -> None:
         """Faces that rest are looked at every ``every_s`` seconds; 0 is every frame."""
