@@ -34,9 +34,7 @@ def churn(studio: Studio, kind: str, address: str, picture: Path, nested: bool) 
             studio.add_colour("below", 0xFFFFFFFF)
             studio.add_input("half", "image_source", file=str(picture))
             if nested:
-                studio.ask("CreateScene", sceneName=name)
-                studio.ask("CreateSceneItem", sceneName=name, sourceName="half")
-                studio.ask("CreateSceneItem", sceneName="Scene", sourceName=name)
+                studio.nest("half", name)
             if kind == FILTER:
                 studio.add_filter(name, address=address, split_percent=50)
             elif kind != "none":

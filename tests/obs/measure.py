@@ -99,10 +99,7 @@ def measure_delay(studio: Studio, engine: EngineProcess, seconds: float) -> dict
     """One clip twice in one frame of OBS: as it is, and in a scene with the filter on it."""
     clip = numbered_clip(studio.folder / "numbered.mkv")
     play(studio, clip)
-    studio.ask("CreateScene", sceneName="Inner")
-    studio.ask("CreateSceneItem", sceneName="Inner", sourceName="clip")
-    item = studio.ask("CreateSceneItem", sceneName="Scene", sourceName="Inner")["sceneItemId"]
-    studio.place(item, positionX=320.0, positionY=0.0)
+    studio.place(studio.nest("clip"), positionX=320.0, positionY=0.0)
     studio.add_filter("Inner", address=engine.address, start_engine=False, hold_ms=2000)
     until(lambda: f"connected to the engine at {engine.address}" in studio.log(), "the engine")
     studio.frames(FPS)

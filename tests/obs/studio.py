@@ -252,6 +252,12 @@ class Studio:
         """``rgba`` is 0xAABBGGRR, as OBS has it."""
         return self.add_input(name, "color_source_v3", color=rgba, width=width, height=height)
 
+    def nest(self, source: str, name: str = "Inner") -> int:
+        """The source again, in a scene of its own within the scene; that one's item's number."""
+        self.ask("CreateScene", sceneName=name)
+        self.ask("CreateSceneItem", sceneName=name, sourceName=source)
+        return self.ask("CreateSceneItem", sceneName="Scene", sourceName=name)["sceneItemId"]
+
     def add_filter(self, source: str, name: str = "Enhance", **settings: Any) -> None:
         """With a hold time that no busy machine exceeds, unless another is given."""
         self.ask(
