@@ -22,6 +22,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from cagface_core import Enhanced, Frame
+from realtime.interrupts import signals_wait
 from realtime.mailbox import Cancelled, Finished, FrameQueue, LatestFrame, Mailbox
 from realtime.pacer import Pacer
 from realtime.plain import untouched
@@ -105,7 +106,8 @@ def run_loop(
 ) -> None:
     """Run until the source ends, the sink is closed by its user, or something fails.
 
-    Every thread has ended when this returns or raises. Finishing the sink, and closing source,
+    Every thread has ended when this returns or raises. Ctrl-C and SIGTERM come between two frames,
+    and only a second one in the midst of things. Finishing the sink, and closing source,
     sink and enhancer, is the caller's part.
 
     Args:
@@ -162,14 +164,14 @@ def run_loop(
         if on_delivered is not None:
             on_delivered(stats)
 
-    with ExitStack() as threads:
+    with signals_wait() as let_signals_in, ExitStack() as threads:
         stats.start()
         threads.callback(lambda: stats.lost(captured.dropped))
         threads.enter_context(_thread("capture", capture, outbox=captured))
         threads.enter_context(_thread("enhance", enhance, inbox=captured, outbox=ready))
         try:
             while True:
-                deliver(ready.get())
+                deliver(ready.get(let_signals_in))
         except (Finished, EndOfDelivery):
             pass
 

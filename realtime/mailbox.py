@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -42,8 +43,11 @@ class Mailbox(Protocol[T]):
         """Hand ``item`` over. Raises `Cancelled` when the consumer has left."""
         ...
 
-    def get(self) -> T:
-        """Wait for the next item. Raises `Finished`, or what the producer failed with."""
+    def get(self, check: Callable[[], None] = lambda: None) -> T:
+        """Wait for the next item. Raises `Finished`, or what the producer failed with.
+
+        ``check`` is called before and a few times a second while waiting; what it raises ends that.
+        """
         ...
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -91,11 +95,16 @@ class FrameQueue(Generic[T]):
         while len(self._items) >= self._capacity and not self._cancelled:
             self._changed.wait(_POLL_S)
 
-    def get(self) -> T:
-        """Wait for the next item. Raises `Finished`, or what the producer failed with."""
+    def get(self, check: Callable[[], None] = lambda: None) -> T:
+        """Wait for the next item. Raises `Finished`, or what the producer failed with.
+
+        ``check`` is called before and a few times a second while waiting; what it raises ends that.
+        """
         with self._changed:
+            check()
             while not (self._items or self._finished or self._cancelled):
                 self._changed.wait(_POLL_S)
+                check()
             if self._error is not None:
                 raise self._error
             if not self._items:

@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from realtime.heaps import set_allocator
+from realtime.interrupts import signals_wait
 
 
 class Closable(Protocol):
@@ -89,7 +90,7 @@ def in_own_thread(work: Callable[[], ResultT]) -> ResultT:
     that thread lives. With a second pool there are more threads than cores, upon which GNU OpenMP
     puts its threads to sleep between any two operations: on two cores a parse of 14 ms took 40.
     """
-    with ThreadPoolExecutor(1, "setup") as executor:
+    with signals_wait(), ThreadPoolExecutor(1, "setup") as executor:
         return executor.submit(work).result()
 
 
@@ -113,8 +114,9 @@ class Loading(Generic[ClosableT]):
 
     def result(self) -> ClosableT:
         """Wait for it; the caller closes it. Raises what ``load`` raises."""
-        self._wanted.set()
-        loaded = self._future.result()
+        with signals_wait():
+            self._wanted.set()
+            loaded = self._future.result()
         self._executor.shutdown()  # the thread's OpenMP pool goes with it, see `in_own_thread`
         assert loaded is not None  # only `give_up` makes it so
         return loaded

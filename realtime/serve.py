@@ -21,6 +21,7 @@ import numpy as np
 
 from cagface_core import DeviceError
 from realtime.filter_stream import FilterStream, SharedEnhancer
+from realtime.interrupts import signals_wait
 from realtime.options import one_line
 from realtime.peer import Address, Gone, Peer, expect_token
 from realtime.wire import Header, Kind, WireError
@@ -129,7 +130,7 @@ class _Engine:
 
     def run(self, on_ready: Callable[[Address], None], stop: threading.Event) -> None:
         try:
-            with closing(self._listener):
+            with closing(self._listener), signals_wait() as let_signals_in:
                 address: Address = self._listener.getsockname()[:2]
                 try:
                     self._listener.listen(_BACKLOG)
@@ -140,6 +141,7 @@ class _Engine:
                 on_ready(address)
                 while not (stop.is_set() or self._idle()):
                     self._accept()
+                    let_signals_in()
         finally:
             self._hang_up()
 

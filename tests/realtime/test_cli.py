@@ -276,7 +276,7 @@ def test_a_signal_in_mid_work_leaves_no_file(tmp_path, number, code):
         _, err = program.communicate(timeout=30)
     finally:
         program.kill()
-        program.wait()
+        program.communicate()
     assert program.returncode == code
     assert time.perf_counter() - started_s < 10
     assert "Traceback" not in err
@@ -302,7 +302,7 @@ def test_ctrl_c_is_the_usual_end_of_live(tmp_path):
         out, err = program.communicate(timeout=30)
     finally:
         program.kill()
-        program.wait()
+        program.communicate()
     assert program.returncode == 0
     assert "stopped" in err
     assert "Traceback" not in err

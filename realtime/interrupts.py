@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM, which come at any moment, in; the moments where they do no harm, out."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def signals_wait() -> Generator[Callable[[], None]]:
+    """Let Ctrl-C and SIGTERM wait in this block for calls of what it gives, or for its end.
+
+    A signal's handler runs between any two steps of the main thread, and what it raises comes out
+    there: after a `threading.Condition` is locked, say, and before the ``with`` knows. Then it is
+    locked for ever, and so is the thread that wants it next: one Ctrl-C in a thousand never ended.
+
+    The second signal does not wait, in case that what the first one waits for never comes. Other
+    threads than the main one see no signals; there nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    waiting: list[int] = []
+    handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+    came = False
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if came:
+            handlers[number](number, frame)
+        else:
+            came = True
+            waiting.append(number)
+
+    def let_in() -> None:
+        if waiting:
+            number = waiting.pop()
+            handlers[number](number, None)
+
+    for number in _ENDING:
+        handler = signal.getsignal(number)
+        if callable(handler):  # ignored ones stay so
+            handlers[number] = handler
+            signal.signal(number, wait)
+    try:
+        yield let_in
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    let_in()
