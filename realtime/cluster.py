@@ -19,6 +19,7 @@ from cagface_core import CagfaceError, EnhancerConfig, OutputError
 from realtime.ahead import Film, Piece, Stretch, stretches
 from realtime.cluster_worker import Hello, PieceWorker, Recruit, versions
 from realtime.cued_film import mark_of
+from realtime.interrupts import signals_wait
 from realtime.journal import Journal
 from realtime.mailbox import Cancelled, Finished, FrameQueue
 from realtime.options import MakeEnhancer, one_line
@@ -93,8 +94,13 @@ class ClusterCrew:
             self._make_enhancer, self._config, work, work.source.stat().st_size, versions(),
             _files_of(self._config), crowd.cpus,
         )  # fmt: skip
-        with _found(film, journal, 2 * crowd.workers) as tasks:
-            shift = _Shift(ray, crowd, recruit, journal, stats, on_started, watcher, tasks)
+        with (
+            signals_wait() as let_signals_in,
+            _found(film, journal, 2 * crowd.workers) as tasks,
+        ):
+            shift = _Shift(
+                ray, crowd, recruit, journal, stats, on_started, watcher, tasks, let_signals_in
+            )
             try:
                 return shift.work()
             finally:
@@ -117,6 +123,7 @@ class _Shift:
     on_started: Callable[[str], None]
     watcher: Watcher
     tasks: FrameQueue[_Task]
+    let_signals_in: Callable[[], None]
     running: dict[Any, _Worker] = field(default_factory=dict[Any, _Worker])
     """Each busy worker, by what is waited for."""
     idle: list[_Worker] = field(default_factory=list[_Worker])
@@ -138,6 +145,7 @@ class _Shift:
             self._send_out()
             if self.done and not self.again and not any(w.task for w in self.running.values()):
                 return self.description
+            self.let_signals_in()
             ready, _ = self.ray.wait(list(self.running), timeout=_POLL_S)
             for reference in ready:
                 self._returned(reference, self.running.pop(reference))
@@ -174,7 +182,7 @@ class _Shift:
             return self.again.popleft()
         if not self.done:
             try:
-                return self.tasks.get()
+                return self.tasks.get(self.let_signals_in)
             except Finished:
                 self.done = True
         return None
