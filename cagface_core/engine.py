@@ -26,6 +26,7 @@ from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import WeightsError
 from cagface_core.fold import FoldedCAGFace, fold, place
+from cagface_core.fused import fold_norms
 from cagface_core.paste import upscale_frame
 from cagface_core.path_choice import fastest
 from cagface_core.paths import (
@@ -93,7 +94,7 @@ class Engine:
         self.graphs = runner if isinstance(runner, GraphRunner) else None
         self.runner = Sparing(runner)
         self.counts = self.runner.counts
-        self.parser = place(parser, self.device)
+        self.parser = place(fold_norms(parser), self.device)
         self._find_maps = self._component_maps
         if self.device.type == "cuda":
             self._stream = torch.cuda.Stream(self.device)

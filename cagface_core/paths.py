@@ -14,6 +14,7 @@ from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import DeviceError
 from cagface_core.fold import FoldedCAGFace, fold, halved, place
+from cagface_core.fused import fuse
 from cagface_core.openvino_runner import OpenVinoRunner
 from cagface_core.quantise import FACT
 
@@ -68,7 +69,7 @@ class Place:
 
 
 class TorchRunner:
-    """CAGFace as torch runs it, operation by operation."""
+    """CAGFace as torch runs it, operation by operation; on a processor some of them in one."""
 
     def __init__(self, network: FoldedCAGFace, where: Place, dtype: torch.dtype) -> None:
         """Convert the weights, once; ``network`` stays as it is."""
@@ -79,6 +80,9 @@ class TorchRunner:
             folded.factor: place(folded.to(dtype), where.device)
             for folded in (fold(network), halved(fold(network)))
         }
+        if where.device.type == "cpu":
+            for folded in self.networks.values():
+                fuse(folded)
 
     @torch.inference_mode()
     def __call__(self, block: Tensor, factor: int) -> Tensor:
