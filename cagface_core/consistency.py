@@ -45,7 +45,7 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def hold(
-    sr: Tensor, lr: Tensor, sigma_px: float, seen: tuple[int, int] | None = None
+    sr: Tensor, lr: Tensor, sigma_px: float, seen: Tensor | None = None
 ) -> Tensor:  # fmt: skip
     """Hold a super-resolved face to its input, and tell what it adds to the plain upscale.
 
@@ -62,16 +62,15 @@ def hold(
         sr: (N, 3, S*H, S*W) float32, the enhanced picture at any integer scale S.
         lr: (N, 3, H, W), its input, in the same range.
         sigma_px: Gaussian standard deviation in pixels of what the network saw.
-        seen: (height, width) at which the network saw the input; None is the input's own.
+        seen: (N, 3, h, w), the input as the network saw it, shrunk; None is the input itself.
 
     Returns:
         (N, 3, S*H, S*W): the consistent face minus the bicubic upscale of ``lr``.
     """
     kept = resize(sr, lr.shape[-2], lr.shape[-1])
     if sigma_px:
-        difference = lr - kept
-        coarse = resize(difference, *(seen or lr.shape[-2:]))
-        shown = resize(lr, *coarse.shape[-2:])
+        shown = lr if seen is None else seen
+        coarse = resize(lr - kept, *shown.shape[-2:])
         change, detail = (x - _smooth(x, sigma_px) for x in (coarse, shown))
         given_up = (1 - _trust(change, detail)) * change
         kept = kept + resize(given_up, *lr.shape[-2:])

@@ -20,7 +20,7 @@ from cagface_core.evaluate.methods import bicubic, opencv_peers
 from cagface_core.evaluate.peers import build_peer
 from cagface_core.fold import fold, place
 from cagface_core.paste import upscale_frame
-from cagface_core.paths import find_device
+from cagface_core.paths import Place, TorchRunner, find_device
 
 FOLDED_GOAL = 2.5
 EDSR_GOAL = 4.0
@@ -85,7 +85,8 @@ def compare_paths(
 def compare_peers(where: str, data: Path | None, budget: Budget, results: Results) -> None:
     """Others' networks and bicubic against `nano`, 64 px to 256.
 
-    EDSR runs like ours, network against network at one precision. OpenCV's networks and bicubic
+    EDSR runs as torch runs it, and so does ours once; then ours as the engine does, network against
+    network at one precision. OpenCV's networks and bicubic
     take a picture of 8 bit and give one, on the processor; beside them `nano` does so too, held to
     its input, with its components known as on most frames of a video, and found anew.
     """
@@ -97,9 +98,11 @@ def compare_peers(where: str, data: Path | None, budget: Budget, results: Result
         block = block_for(network, 1, side_px, device)
         block = block.to(dtype, memory_format=torch.channels_last)
         rgb = block[:, :3].contiguous(memory_format=torch.channels_last)
+        runner = TorchRunner(network, Place(f"{device.type}-{precision}", device), dtype)
         works = {
             "EDSR-baseline": _call(place(edsr, device).to(dtype), rgb),
-            "nano": _call(place(network, device).to(dtype), block),
+            "nano, not fused": _call(place(fold(network).to(dtype), device), block),
+            "nano": _call(runner.networks[4], block),
         }
         goals = {"EDSR-baseline": EDSR_GOAL}
         _compare(works, "nano", precision, side_px, device, budget, results, goals)
