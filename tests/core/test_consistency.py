@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cagface_core import consistency
 from cagface_core.consistency import hold, resize
@@ -78,3 +79,12 @@ def test_both_forms_of_the_kernels_are_one(
     monkeypatch.setattr(consistency, "_on_processor", lambda _x: False)
     torch.testing.assert_close(ours, hold(sr, lr, sigma_px, shown), atol=2e-5, rtol=0)
     assert ours.abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("times", [2, 4])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 5), (3, 7), (32, 19)])
+def test_shrinking_is_torchs_borders_included(times: int, height: int, width: int):
+    torch.manual_seed(height)
+    x = torch.rand(2, 3, times * height, times * width)
+    expected = F.interpolate(x, size=(height, width), mode="bicubic", antialias=True)
+    torch.testing.assert_close(resize(x, height, width), expected, atol=2e-6, rtol=0)
