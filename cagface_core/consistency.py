@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -130,10 +129,11 @@ def _shrunk(picture: NDArray[np.float32], times: int) -> NDArray[np.float32]:
     is left of the kernel there is brought to a sum of 1.
     """
     taps, first, last = _taps(times), times // 2 - 1, 2 * times - 1
-    options: dict[str, Any] = {"borderType": cv2.BORDER_CONSTANT}
-    rows = cv2.filter2D(picture, -1, taps[:, None], anchor=(0, last), **options)
+    outside = cv2.BORDER_CONSTANT
+    rows = cv2.filter2D(picture, -1, taps[:, None], anchor=(0, last), borderType=outside)
     rows = np.ascontiguousarray(rows[first::times])
-    shrunk = cv2.filter2D(rows, -1, taps[None], anchor=(last, 0), **options)[:, first::times]
+    shrunk = cv2.filter2D(rows, -1, taps[None], anchor=(last, 0), borderType=outside)
+    shrunk = shrunk[:, first::times]
     down, across = (_at_border(n, times) for n in shrunk.shape[:2])
     return np.asarray(shrunk * down[:, None, None] * across[None, :, None], np.float32)
 

@@ -98,9 +98,9 @@ def compare_peers(where: str, data: Path | None, budget: Budget, results: Result
     """Others' networks and bicubic against `nano`, 64 px to 256.
 
     EDSR runs as torch runs it and ours as the engine does, network against network at one
-    precision. OpenCV's networks and bicubic
-    take a picture of 8 bit and give one, on the processor; beside them `nano` does so too, held to
-    its input, with its components known as on most frames of a video, and found anew.
+    precision. OpenCV's networks and bicubic take a picture of 8 bit and give one, on the processor;
+    beside them `nano` does so too, held to its input, with its components known as on most frames
+    of a video, and found anew.
     """
     side_px, device = _PEER_SIDE_PX, find_device(where)
     network = open_network("nano").folded

@@ -239,6 +239,7 @@ def test_folded_is_faster():
         folding = found["nano unfolded", "nano, not fused", precision, 64]
         assert folding.ratio > 1
         assert folding.goal == 2.5
+    assert len(results.ratios) == 4
     fusing = [r for r in results.ratios if r.goal is None]
     assert [{r.slower, r.faster} for r in fusing] == 2 * [{"nano, not fused", "nano"}]
 

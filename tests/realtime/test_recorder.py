@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -122,12 +121,10 @@ def test_what_comes_too_fast_is_dropped_and_told(tmp_path, caplog):
     recorder = Recorder(1920, 1080, None)
     recorder.start(tmp_path / "a.mp4")
     rgb = picture(0, 1920, 1080)
-    times_s: list[float] = []
+    begin_s = time.perf_counter()
     for index in range(60):
-        begin_s = time.perf_counter()
         recorder.write(Frame(rgb, index))
-        times_s.append(time.perf_counter() - begin_s)
-    assert statistics.median(times_s) < 0.003, "it never waits for the encoder"
+    assert time.perf_counter() - begin_s < 0.2, "it never waits for the encoder"
     recorder.close()
     written = len(video_times(tmp_path / "a.mp4"))
     assert written + recorder.dropped == 60
@@ -274,7 +271,7 @@ def test_a_receiver_that_reads_nothing_holds_nothing_up():
             begin_s = time.perf_counter()
             sink.write(Frame(rgb, 40_000 * index))
             worst_s = max(worst_s, time.perf_counter() - begin_s)
-        assert worst_s < 1.0  # whoever waited for the network would wait five times as long
+        assert worst_s < 0.1
         assert sink.dropped > 60
     # The server's end resets the connection, so that closing does not wait for a timeout.
     sink.close()
