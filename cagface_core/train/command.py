@@ -46,6 +46,8 @@ _HELP = {
     "adversarial_share": "strength of the discriminator's gradient against the pixel loss's",
     "only": "some of the variants or networks, separated by commas",
     "seeds": "trainings of each variant",
+    "minutes": "end after so many minutes, the learning rate falling until then; 0 is no limit",
+    "prepared": "folder that keeps the photos as the network is shown them, for the next training",
     "variants": "degraded versions kept of each picture",
 }
 

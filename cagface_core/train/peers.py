@@ -35,7 +35,7 @@ class PeersTraining:
     """What ``cagface train peers`` is asked for.
 
     ``only`` names some of :data:`cagface_core.evaluate.peers.PEERS`, separated by commas.
-    ``protocol``, ``batch``, ``patch_px`` and ``precision`` are as in
+    ``protocol``, ``batch``, ``patch_px``, ``precision`` and ``prepared`` are as in
     :class:`cagface_core.train.plan.SRTraining`. Peers in one folder must agree in all but
     ``learning_rate`` and ``precision``, for no rate suits every network: name those that want
     another with ``only``.
@@ -53,6 +53,7 @@ class PeersTraining:
     check_every: int = 250
     device: str = "cpu"
     precision: str = "float32"
+    prepared: Path | None = None
 
 
 def run(plan: PeersTraining) -> Path:
@@ -80,7 +81,7 @@ def run(plan: PeersTraining) -> Path:
         return plan.out
     shared = SRTraining(
         plan.data, plan.out, protocol=plan.protocol, batch=plan.batch, patch_px=plan.patch_px,
-        seed=plan.seed, device=plan.device, attention="none",
+        seed=plan.seed, device=plan.device, attention="none", prepared=plan.prepared,
     )  # fmt: skip
     pool = Pool(shared, read_photos(plan.data, "train"))
     validation = Pool(shared, read_photos(plan.data, "val")[::4], sides=(256,), variants=1)

@@ -18,7 +18,9 @@ class SRTraining:
     weights themselves stay float32. ``attention`` replaces the preset's form of attention (see
     :data:`cagface_core.cagface.ATTENTION`), ``maps`` ``hard`` replaces the heatmaps by the most
     likely component, and ``parts_weight`` is how many times eyes, brows, nose, mouth and ears
-    count in the loss. Patches are ``patch_px`` low-resolution pixels;
+    count in the loss. ``minutes`` ends stages 1 and 2 after so long each, 0 when their steps are
+    done. ``prepared`` is a folder that keeps the photos as the network is shown them, gigabytes,
+    for the next training that wants the same. Patches are ``patch_px`` low-resolution pixels;
     ``batch`` of them make a step, shared out among the processes where torchrun started several.
     """
 
@@ -41,6 +43,8 @@ class SRTraining:
     attention: str | None = None
     maps: str = "soft"
     parts_weight: float = 1.0
+    minutes: float = 0.0
+    prepared: Path | None = None
 
     @property
     def uses_maps(self) -> bool:

@@ -27,9 +27,12 @@ from cagface_core.attention import (
     to_signed,
 )
 from cagface_core.bisenet import COMPONENTS
+from cagface_core.train import degrade as degrading
+from cagface_core.train import photos as reading
 from cagface_core.train.degrade import degrade
 from cagface_core.train.photos import Photo, downsample4, load_labels, load_square
 from cagface_core.train.plan import SRTraining
+from cagface_core.train.prepared import kept
 from cagface_core.train.ranks import rank
 from cagface_core.types import Image
 
@@ -100,13 +103,29 @@ class Pool:
             usable = [s for s in sides if s <= photo.side] or [sides[0]]
             return [_item(plan, photo, side, self.variants, parser, rng) for side in usable]
 
-        with ThreadPoolExecutor(os.cpu_count()) as workers:
-            work = workers.map(prepare, range(len(photos)))
-            items = list(track(work, "reading photos", len(photos), transient=True,
-                               disable=not rank().leads))  # fmt: skip
+        def read() -> dict[str, Tensor]:
+            with ThreadPoolExecutor(os.cpu_count()) as workers:
+                work = workers.map(prepare, range(len(photos)))
+                items = list(track(work, "reading photos", len(photos), transient=True,
+                                   disable=not rank().leads))  # fmt: skip
+            return {
+                f"{k}.{name}": tensor
+                for k in range(max(len(item) for item in items))
+                for name, tensor in _stack([i[k] if k < len(i) else None for i in items]).items()
+            }
+
+        names = [str(photo.path.relative_to(plan.data)) for photo in photos]
+        parsed_by = plan.parser and checkpoint.load(plan.parser).sha256
+        what = [names, sides, self.variants, plan.protocol, plan.seed, plan.uses_maps, parsed_by]
+        found = kept(plan.prepared, what, (__file__, degrading.__file__, reading.__file__), read)
         self._sizes = [
-            _stack([item[k] if k < len(item) else None for item in items], plan.device)
-            for k in range(max(len(item) for item in items))
+            _Size(
+                found[f"{k}.hr"].to(plan.device),
+                found[f"{k}.lr"].to(plan.device),
+                found[f"{k}.maps"].to(plan.device),
+                found[f"{k}.row"].numpy(),
+            )
+            for k in range(len(found) // 4)
         ]
 
     def batch(self, step: int) -> Batch:
@@ -170,17 +189,18 @@ class _Item(NamedTuple):
     maps: list[Image]
 
 
-def _stack(items: list[_Item | None], device: str) -> _Size:
-    """Put the photos of one size on the device."""
+def _stack(items: list[_Item | None]) -> dict[str, Tensor]:
+    """Put the photos of one size together, as :class:`_Size` names them."""
     there = [item for item in items if item is not None]
     row = np.cumsum([item is not None for item in items]) - 1
     row[[item is None for item in items]] = -1
-    return _Size(
-        torch.from_numpy(np.stack([item.hr for item in there])).to(device),
-        torch.from_numpy(np.stack([lr for item in there for lr in item.lr])).to(device),
-        torch.from_numpy(np.stack([m for item in there for m in item.maps])).to(device),
-        row,
-    )
+    pictures = {
+        "hr": [item.hr for item in there],
+        "lr": [lr for item in there for lr in item.lr],
+        "maps": [maps for item in there for maps in item.maps],
+    }
+    stacked = {k: torch.from_numpy(np.stack(v)).contiguous() for k, v in pictures.items()}
+    return {**stacked, "row": torch.from_numpy(row)}
 
 
 def _cut(

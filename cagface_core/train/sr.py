@@ -21,7 +21,7 @@ from cagface_core.train.photos import read_photos
 from cagface_core.train.plan import SRTraining
 from cagface_core.train.pool import Batch, Pool
 from cagface_core.train.ranks import rank
-from cagface_core.train.trainer import Run, autocast, train
+from cagface_core.train.trainer import Run, autocast, steps_done, train
 from cagface_core.train.widen import widen
 from cagface_core.types import Image
 
@@ -53,7 +53,7 @@ def run_on(plan: SRTraining, pool: Pool, validation: Pool) -> Path:
         return path
     facts = {
         "protocol": plan.protocol, "licence": "Apache-2.0",
-        "steps": [0 if plan.init else plan.steps1, plan.steps2],
+        "steps": [steps_done(plan.out / stage) for stage in ("stage1", "stage2")],
         "batch": plan.batch, "patch_px": plan.patch_px, "seed": plan.seed, "scale": 4,
         "attention": "masks" if plan.parser is None else checkpoint.load(plan.parser).sha256,
         "photos": len(pool.photos), "init": plan.init.name if plan.init else None,
@@ -75,6 +75,8 @@ def start(plan: SRTraining) -> CAGFace | FoldedCAGFace:
     if plan.maps not in ("soft", "hard"):
         raise ConfigError(f"unknown maps {plan.maps!r}: expected soft or hard")
     autocast(plan.device, plan.precision)  # refuse a wrong one before the photos are read
+    if plan.minutes and rank().count > 1:
+        raise ConfigError("--minutes is for one process: those of torchrun would end at odds")
     torch.manual_seed(plan.seed)
     config = checkpoint.PRESETS[plan.preset]
     if plan.attention is not None:
@@ -91,7 +93,7 @@ def fit(
     plan: SRTraining, model: CAGFace | FoldedCAGFace, pool: Pool, validation: Pool
 ) -> CAGFace | FoldedCAGFace:
     """Train stage 1, then both; or both at once from ``init``, or where ``steps1`` is 0."""
-    settings = (plan.learning_rate, plan.check_every, plan.device)
+    settings = (plan.learning_rate, plan.check_every, plan.device, plan.minutes)
     if isinstance(model, CAGFace) and plan.init is None and plan.steps1:
         stage1 = train(
             model,

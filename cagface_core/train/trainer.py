@@ -39,8 +39,9 @@ class Run:
     """One training run: where it writes, how long, how fast.
 
     ``out`` receives ``state.pt``, ``log.csv`` and ``curve.png``; the learning rate rises over
-    100 steps, then falls by a half cosine to 2% at ``steps``. Gradients are clipped at twice their
-    usual norm: one wild batch at a high rate once threw a network 2 dB back.
+    100 steps, then falls by a half cosine to 2% at ``steps``, or after ``minutes`` of training,
+    those of earlier calls included, if that is sooner; 0 is no limit. Gradients are clipped at
+    twice their usual norm: one wild batch at a high rate once threw a network 2 dB back.
     """
 
     out: Path
@@ -48,6 +49,7 @@ class Run:
     learning_rate: float
     check_every: int
     device: str = "cpu"
+    minutes: float = 0.0
 
 
 class Companion(Protocol):
@@ -84,21 +86,32 @@ def train(
         ConfigError: ``run.out`` holds the state of another network.
     """
     run.out.mkdir(parents=True, exist_ok=True)
-    optimiser = torch.optim.Adam(model.parameters(), lr=run.learning_rate, betas=(0.9, 0.99))
+    on_gpu = torch.device(run.device).type == "cuda"
+    optimiser = torch.optim.Adam(
+        model.parameters(), lr=run.learning_rate, betas=(0.9, 0.99), fused=on_gpu or None
+    )
     average = copy.deepcopy(model).eval()
     first, usual_norm = _resume(run, model, average, optimiser, companion)
     agree(first, str(run.out))
     step_loss, leads = together(model, loss_of), rank().leads
     rows = _read_log(run.out / "log.csv", first)
+    before = rows[-1]["seconds"] if rows else 0.0
+    steps = range(first, 0 if run.minutes and before >= 60 * run.minutes else run.steps)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
     parameters = list(model.parameters())
     begin, losses = time.perf_counter(), list[Tensor]()
-    with Progress(*columns, disable=not (leads and os.isatty(2))) as progress:
+    with (
+        Progress(*columns, disable=not (leads and os.isatty(2))) as progress,
+        torch.backends.cudnn.flags(enabled=True, benchmark=on_gpu),
+    ):
         task = progress.add_task("training", total=run.steps, completed=first)
-        for step in range(first, run.steps):
+        for step in steps:
+            seconds = before + time.perf_counter() - begin
+            done = max(step / run.steps, seconds / (60 * run.minutes) if run.minutes else 0.0)
+            last = step + 1 == run.steps or done >= 1
             for group in optimiser.param_groups:
-                group["lr"] = run.learning_rate * _schedule(step, run.steps)
+                group["lr"] = run.learning_rate * _schedule(step, min(done, 1.0))
             model.train()
             loss: Tensor = step_loss(step)
             optimiser.zero_grad(set_to_none=True)
@@ -108,19 +121,20 @@ def train(
             _follow(average, model, step)
             losses.append(loss.detach())
             progress.advance(task)
-            if (step + 1) % run.check_every == 0 or step + 1 == run.steps:
+            if (step + 1) % run.check_every == 0 or last:
                 mean_loss = float(mean_of_all(torch.stack(losses).mean()))
                 losses.clear()
                 if not leads:
                     continue
                 score = score_of(average)
-                seconds = time.perf_counter() - begin
                 rows.append({"step": step + 1, "loss": mean_loss, score_name: score,
                              "seconds": seconds})  # fmt: skip
                 log.info("step %d: loss %.5f, %s %.4f, %.0f s",
                          step + 1, mean_loss, score_name, score, seconds)  # fmt: skip
                 _write_log(run.out / "log.csv", rows)
                 _save(run, model, average, optimiser, companion, step + 1, usual_norm)
+            if last:
+                break
     if leads:
         draw_curve(rows, score_name, run.out / "curve.png")
     return average
@@ -145,28 +159,28 @@ def _clip(parameters: list[nn.Parameter], usual_norm: Tensor) -> Tensor:
 
     All on the device: a figure read back at every step would make a GPU wait.
     """
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
     usual_norm = torch.where(usual_norm > 0, usual_norm, norm)
     kept = torch.minimum(norm, _CLIP_AT_USUAL * usual_norm)
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad *= kept / (norm + 1e-12)
+    scale: Any = vars(torch)["_foreach_mul_"]  # one by one, a GPU waits for Python
+    scale(gradients, kept / (norm + 1e-12))
     return usual_norm + 0.02 * (kept - usual_norm)
 
 
-def _schedule(step: int, steps: int) -> float:
-    """Rise linearly, then fall by a half cosine to 2%."""
+def _schedule(step: int, done: float) -> float:
+    """Rise linearly, then fall by a half cosine to 2% where ``done``, 0 to 1, is 1."""
     if step < _WARM_UP_STEPS:
         return (step + 1) / _WARM_UP_STEPS
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 @torch.no_grad()
 def _follow(average: nn.Module, model: nn.Module, step: int) -> None:
     """Move the average towards the model; buffers (batch statistics) are copied."""
     decay = min(_EMA_DECAY, (step + 1) / (step + 10))
-    for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-        kept.lerp_(new, 1 - decay)
+    move: Any = vars(torch)["_foreach_lerp_"]
+    move(list(average.parameters()), list(model.parameters()), 1 - decay)
     for kept, new in zip(average.buffers(), model.buffers(), strict=True):
         kept.copy_(new)
 
@@ -212,6 +226,12 @@ def _resume(
         ) from error
     log.info("going on from step %d of %s", state["step"], path)
     return int(state["step"]), state["usual_norm"]
+
+
+def steps_done(out: Path) -> int:
+    """How many steps the training in a folder took: with ``minutes``, nobody knows before."""
+    rows = _read_log(out / "log.csv", 1 << 62)
+    return int(rows[-1]["step"]) if rows else 0
 
 
 def _read_log(path: Path, first: int) -> list[dict[str, float]]:

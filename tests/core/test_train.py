@@ -11,7 +11,7 @@ import torch
 from cagface_core import checkpoint
 from cagface_core.bisenet import CLASSES
 from cagface_core.cagface import CAGFace, CAGFaceConfig
-from cagface_core.errors import ConfigError, InputError
+from cagface_core.errors import ConfigError, InputError, OutputError
 from cagface_core.fold import FoldedCAGFace, fold
 from cagface_core.train import ablation, pool
 from cagface_core.train import parser as parser_training
@@ -279,3 +279,44 @@ def test_wrong_plans_are_refused(data: Path, tmp_path: Path):
         sr_training.run(replace(plan, preset="tiny"))
     with pytest.raises(ConfigError, match="unknown preset or protocol"):
         sr_training.run(replace(plan, protocol="dirty"))
+
+
+def test_prepared_photos_serve_the_next_training_of_the_same(data: Path, tmp_path: Path):
+    plan = sr_training.SRTraining(data, tmp_path, attention="maps", batch=4, patch_px=16)
+    photos = read_photos(data, "train")
+    once = pool.Pool(plan, photos).batch(3)
+    keeping = replace(plan, prepared=tmp_path / "prepared")
+    first = pool.Pool(keeping, photos).batch(3)
+    (file,) = (tmp_path / "prepared").glob("*.safetensors")
+    made_at = file.stat().st_mtime_ns
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "load_square", None)  # no photo may be read again
+        again = pool.Pool(keeping, photos).batch(3)
+    for batch in (first, again):
+        for got, expected in zip(batch, once, strict=True):
+            torch.testing.assert_close(got, expected, rtol=0, atol=0)
+    assert file.stat().st_mtime_ns == made_at
+    pool.Pool(replace(keeping, seed=1), photos)
+    assert len(list((tmp_path / "prepared").glob("*.safetensors"))) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_named(data: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    plan = sr_training.SRTraining(data, tmp_path, prepared=tmp_path / "file")
+    with pytest.raises(OutputError, match="give --prepared another folder"):
+        pool.Pool(plan, read_photos(data, "train"))
+
+
+def test_a_training_can_end_by_the_clock(data: Path, tmp_path: Path):
+    plan = sr_training.SRTraining(
+        data, tmp_path / "out", "pico", batch=2, patch_px=16, steps1=0, steps2=100_000,
+        check_every=5, minutes=0.03,
+    )  # fmt: skip
+    path = sr_training.run(plan)
+    with (tmp_path / "out" / "stage2" / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert 0.03 * 60 <= float(rows[-1]["seconds"]) < 30
+    steps = checkpoint.load(path).facts["steps"]
+    assert steps == [0, int(rows[-1]["step"])]
+    assert sr_training.run(plan) == path  # nothing is left to do
+    assert checkpoint.load(path).facts["steps"] == steps
