@@ -113,7 +113,7 @@ def _centre(face: Face) -> tuple[float, float]:
 def _move(entry: _Entry, face: Face, crop: Crop) -> Tensor:
     """Sample the kept heatmaps on the new crop so that they stay on the face."""
     zoom = max(face.w, face.h) / max(entry.face.w, entry.face.h)
-    theta = torch.zeros(1, 2, 3, dtype=entry.maps.dtype, device=entry.maps.device)
+    theta = np.zeros((1, 2, 3), np.float32)
     same = True
     for axis in (0, 1):
         new_start, old_start = ((crop.x, entry.crop.x), (crop.y, entry.crop.y))[axis]
@@ -125,7 +125,8 @@ def _move(entry: _Entry, face: Face, crop: Crop) -> Tensor:
         same = same and abs(ratio - 1) < 1e-3 and abs(shift) < 1e-3
     if same:
         return entry.maps
-    grid = F.affine_grid(theta, list(entry.maps.shape), align_corners=False)
+    there = torch.from_numpy(theta).to(entry.maps)  # at once: number by number, a GPU takes longer
+    grid = F.affine_grid(there, list(entry.maps.shape), align_corners=False)
     return F.grid_sample(
         entry.maps, grid, mode="bilinear", padding_mode="border", align_corners=False
     )

@@ -69,7 +69,7 @@ class Place:
 
 
 class TorchRunner:
-    """CAGFace as torch runs it, operation by operation; on a processor some of them in one."""
+    """CAGFace as torch runs it, operation by operation, some of them in one."""
 
     def __init__(self, network: FoldedCAGFace, where: Place, dtype: torch.dtype) -> None:
         """Convert the weights, once; ``network`` stays as it is."""
@@ -80,9 +80,8 @@ class TorchRunner:
             folded.factor: place(folded.to(dtype), where.device)
             for folded in (fold(network), halved(fold(network)))
         }
-        if where.device.type == "cpu":
-            for folded in self.networks.values():
-                fuse(folded)
+        for folded in self.networks.values():
+            fuse(folded)
 
     @torch.inference_mode()
     def __call__(self, block: Tensor, factor: int) -> Tensor:

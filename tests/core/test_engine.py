@@ -122,12 +122,3 @@ def test_a_network_without_attention_and_one_of_unknown_protocol(tmp_path: Path,
 def test_unknown_devices_are_refused():
     with pytest.raises(DeviceError, match="use --device cpu"):
         find_device("cuda:7" if not torch.cuda.is_available() else "quantum")
-
-
-@pytest.mark.gpu
-def test_the_gpu_computes_what_the_processor_does(face: Image):
-    weights = checkpoint.find_sr("nano", "clean")
-    cpu, gpu = Engine(weights, "cpu"), Engine(weights, "cuda")
-    a = cpu.residual([face], cpu.parse([face]), 2)
-    b = gpu.residual([face], gpu.parse([face]), 2)
-    assert np.abs(a - b).max() < 1.0

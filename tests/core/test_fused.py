@@ -63,6 +63,16 @@ def test_without_the_operators_the_network_stays_as_it_was(monkeypatch):
     assert (network.backbone1, network.backbone2) == backbones
 
 
+@needs_onednn
+def test_operators_that_compute_anything_else_are_not_used(monkeypatch):
+    network = place(fold(random_network(12, 1)), "cpu")
+    backbones = network.backbone1, network.backbone2
+    plain = FusedBackbone.forward
+    monkeypatch.setattr(FusedBackbone, "forward", lambda self, x: plain(self, x) * 1.05)
+    fuse(network)
+    assert (network.backbone1, network.backbone2) == backbones
+
+
 def test_normalisation_folds_into_the_component_network():
     torch.manual_seed(1)
     parser = BiSeNet(BiSeNetConfig()).eval()
