@@ -204,6 +204,13 @@ def shipped() -> list[str]:
     return sorted(p.stem for p in WEIGHTS_DIR.glob("*.safetensors") if p.stem != "parser")
 
 
+def largest(weights: str, most: str) -> str:
+    """The largest preset up to ``most`` that ships such weights; ``most`` if none does."""
+    names = list(PRESETS)[: list(PRESETS).index(most) + 1]
+    there = [name for name in names if f"{name}-{weights}" in shipped()]
+    return there[-1] if there else most
+
+
 def find_sr(preset: str, weights: str) -> Path:
     """Resolve ``--preset`` and ``--weights``: a shipped name, or a file of one's own.
 

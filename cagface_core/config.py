@@ -22,7 +22,7 @@ class EnhancerConfig:
 
     Attributes:
         preset: size of the network, see ``cagface_core.checkpoint.PRESETS``. None chooses by mode
-            and device: ``pico`` for live on a processor, else ``nano``.
+            and device: ``small`` on a CUDA GPU, ``pico`` for live on a processor, else ``nano``.
         weights: ``clean``, ``webcam``, ``detail``, or the path of a ``.safetensors`` file.
         detail: with weights ``detail``: 1 is all of them, 0 is ``webcam``, in between a mixture.
         parser: the component network: a ``.safetensors`` file that ``cagface train parser`` wrote,

@@ -51,11 +51,11 @@ _LOOK_EVERY_S = {"live": 0.25, "file": 0.0, "image": 0.0}
 """How often the detector looks at faces that rest; between, they are followed by their motion."""
 
 _DEFAULTS = {
-    ("live", True): ("pico", 96), ("live", False): ("nano", 256),
-    ("file", True): ("nano", 256), ("file", False): ("nano", 0),
-    ("image", True): ("nano", 0), ("image", False): ("nano", 0),
-}  # fmt: skip
-"""By mode, and whether it computes on the processor: the preset and the largest crop in pixels."""
+    "live": {"cpu": ("pico", 96), "cuda": ("small", 256), "mps": ("nano", 256)},
+    "file": {"cpu": ("nano", 256), "cuda": ("small", 0), "mps": ("nano", 0)},
+    "image": {"cpu": ("nano", 0), "cuda": ("small", 0), "mps": ("nano", 0)},
+}
+"""By mode and by what it computes on: the preset, and the largest crop in pixels."""
 
 _GUARD_MEAN_LEVELS = 40.0  # a residual this strong on average is no face any more
 
@@ -79,11 +79,11 @@ class FaceEnhancer:
             DeviceError: the device is not there.
         """
         self.config = config or EnhancerConfig()
-        device = find_device(self.config.device)
-        preset, limit = _DEFAULTS[self.config.mode, device.type == "cpu"]
+        defaults = _DEFAULTS[self.config.mode]
+        preset, limit = defaults.get(find_device(self.config.device).type, defaults["mps"])
         asked = self.config.max_crop_px
         self.tuning = Tuning(
-            preset=self.config.preset or preset,
+            preset=self.config.preset or checkpoint.largest(self.config.weights, preset),
             scale=self.config.scale,
             strength=self.config.strength,
             max_faces=self.config.max_faces,

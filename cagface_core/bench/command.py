@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cagface_core import checkpoint
 from cagface_core.bench import machine, report
-from cagface_core.bench.frames import FramePlan, measure_frames
+from cagface_core.bench.frames import SIZES, FramePlan, measure_frames
 from cagface_core.bench.live import LivePlan, RunLive, measure_live
 from cagface_core.bench.network import NetworkPlan, measure_networks, presets
 from cagface_core.bench.ratios import compare_folded, compare_paths, compare_peers
@@ -18,7 +18,7 @@ from cagface_core.bench.results import Results, from_json, joined
 from cagface_core.bench.roofline import combined, measure_roofline
 from cagface_core.bench.timing import Budget
 from cagface_core.errors import ConfigError, InputError
-from cagface_core.paths import PATHS, find_device
+from cagface_core.paths import BATCHES, PATHS, find_device
 from cagface_core.standalone import claim_folder
 
 PARTS = ("roofline", "network", "ratios", "frame", "live")
@@ -35,8 +35,20 @@ class Plan:
     live: LivePlan
 
 
-def make_plan(*, quick: bool, names: list[str]) -> Plan:
-    """The whole plan, a few minutes on two cores; ``quick`` is about one."""
+def make_plan(*, quick: bool, names: list[str], on_gpu: bool = False) -> Plan:
+    """The whole plan, a few minutes on two cores or on a GPU; ``quick`` is about one."""
+    if on_gpu:
+        few = quick or len(names) > 1
+        return Plan(
+            roofline=Budget(0.8),
+            network=NetworkPlan(names, Budget(0.1), (64, 128, 256), (1, 8) if few else BATCHES),
+            ratios=Budget(0.4, 10),
+            frames=FramePlan(
+                SIZES[1:], (0, 1, 4), (2,) if quick else (1, 2, 4), n=60 if quick else 150,
+                warm_ups=10,
+            ),
+            live=LivePlan(("small",), (1, 2), 5.0),
+        )  # fmt: skip
     if not quick:
         return Plan(
             Budget(2.0), NetworkPlan(names, Budget(0.25, 3)), Budget(2.0), FramePlan(), LivePlan()
@@ -117,7 +129,7 @@ def _measure(a: argparse.Namespace, live: RunLive | None, no_live: str) -> Resul
     claim_folder(a.out)
     results = Results(machine.describe(device, _command(a)))
     names = a.presets or presets(everything=a.everything or device.type == "cuda")
-    plan = make_plan(quick=a.quick, names=names)
+    plan = make_plan(quick=a.quick, names=names, on_gpu=device.type == "cuda")
     if "live" in a.only and live is None:
         results.notes.append(no_live)
     elif "live" in a.only and live is not None:

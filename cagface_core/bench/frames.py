@@ -14,7 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from cagface_core.bench.results import FrameRow, Results
-from cagface_core.bench.scene import IntroducedDetector, KnownDetector, Scene, make_scene
+from cagface_core.bench.scene import (
+    LOOP_FRAMES,
+    IntroducedDetector,
+    KnownDetector,
+    Scene,
+    make_scene,
+)
 from cagface_core.bench.timing import Timing, percentile, summarise, undisturbed, wait_for
 from cagface_core.config import EnhancerConfig
 from cagface_core.crop import BUCKETS_PX, FACE_TO_CROP, bucket_of
@@ -33,7 +39,7 @@ _RATE_HZ = 30
 
 @dataclass(frozen=True, slots=True)
 class FramePlan:
-    """Which frames are timed; ``n`` frames each, after ``warm_ups``."""
+    """Which frames are timed; ``n`` frames each, after ``warm_ups``; ``preset`` None: as live."""
 
     sizes: Sequence[Size] = SIZES
     faces: Sequence[int] = (0, 1, 2, 4)
@@ -41,6 +47,7 @@ class FramePlan:
     crops_px: Sequence[int] = BUCKETS_PX
     n: int = 30
     warm_ups: int = 4
+    preset: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,8 @@ class _Case:
     def scene(self, plan: FramePlan) -> Scene:
         """The frames, with faces just small enough for their crops."""
         face_px = round(_FITS * self.crop_px / FACE_TO_CROP)
-        return make_scene(*self.size, self.faces, face_px, plan.warm_ups + plan.n)
+        length = min(plan.warm_ups + plan.n, LOOP_FRAMES)
+        return make_scene(*self.size, self.faces, face_px, length)
 
 
 def measure_frames(
@@ -75,7 +83,7 @@ def measure_frames(
         def bench(config: EnhancerConfig) -> _Bench:
             return stack.enter_context(closing(_Bench(config, real)))
 
-        benches = [bench(EnhancerConfig(scale=s, device=device)) for s in plan.scales]
+        benches = [bench(EnhancerConfig(plan.preset, scale=s, device=device)) for s in plan.scales]
         found: list[FrameRow] = []
         for size in plan.sizes:
             say(f"whole frames of {size[0]}x{size[1]}")
@@ -86,7 +94,9 @@ def measure_frames(
         results.frames += sorted(found, key=lambda row: row.scale)
         say("whole frames by area of the face")
         scale = plan.scales[len(plan.scales) // 2]
-        unlimited = bench(EnhancerConfig(scale=scale, device=device, max_crop_px=max(BUCKETS_PX)))
+        unlimited = bench(
+            EnhancerConfig(plan.preset, scale=scale, device=device, max_crop_px=max(BUCKETS_PX))
+        )
         for crop_px in plan.crops_px:
             case = _Case("area", _AREA_SIZE, 1, crop_px)
             results.frames.append(unlimited.row(case, case.scene(plan), plan))
@@ -115,7 +125,8 @@ class _Bench:
         times_ms: list[float] = []
         stages_ms: dict[str, list[float]] = {}
         found, crops_px = 0, [0]
-        for index, rgb in enumerate(scene.frames):
+        for index in range(plan.warm_ups + plan.n):
+            rgb = scene.frames[index % len(scene.frames)]
             frame = Frame(rgb, round(index * 1_000_000 / _RATE_HZ))
             wait_for(enhancer.engine.device)
             enhanced, taken_ms = _timed(lambda frame=frame: enhancer.enhance(frame, state))
@@ -134,7 +145,7 @@ class _Bench:
             found=found / plan.n, crop_px=crop_px,
             seen_px=min(crop_px, limit) if limit else crop_px, scale=enhancer.config.scale,
             network=enhancer.description, detector="real" if self._detector else "known",
-            n=timing.n, p50_ms=timing.p50_ms, p95_ms=timing.p95_ms,
+            n=timing.n, p50_ms=timing.p50_ms, p95_ms=timing.p95_ms, p99_ms=timing.p99_ms,
             stages_ms={stage: percentile(v, 0.5) for stage, v in stages_ms.items()},
         )  # fmt: skip
         return row, timing

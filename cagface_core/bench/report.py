@@ -185,7 +185,8 @@ def _frames(results: Results) -> list[Section]:
     def times(r: FrameRow) -> list[str]:
         return [
             f"{r.width}x{r.height}", str(r.scale), str(r.faces), f"{r.found:.1f}",
-            str(r.crop_px), str(r.seen_px), f"{r.p50_ms:.2f}", f"{r.p95_ms:.2f}", str(r.n),
+            str(r.crop_px), str(r.seen_px), f"{r.p50_ms:.2f}", f"{r.p95_ms:.2f}",
+            "" if r.p99_ms is None else f"{r.p99_ms:.2f}", str(r.n),
         ]  # fmt: skip
 
     def parts(r: FrameRow) -> list[str]:
@@ -203,6 +204,7 @@ def _frames(results: Results) -> list[Section]:
         "seen px",
         "p50 ms",
         "p95 ms",
+        "p99 ms",
         "n",
     ]
     first = results.frames[0]

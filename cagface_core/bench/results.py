@@ -83,7 +83,7 @@ class FrameRow:
     ``series`` is ``number`` (of faces) or ``area`` (of one face). ``faces`` were shown, ``found``
     of them enhanced on average; ``crop_px`` is the side of their crops at native resolution,
     ``seen_px`` that at which the network saw them. ``detector`` is ``real`` or ``known`` (the
-    boxes were given). ``stages_ms`` are medians.
+    boxes were given). ``stages_ms`` are medians. ``p99_ms`` is missing in files of before.
     """
 
     series: str
@@ -100,6 +100,7 @@ class FrameRow:
     p50_ms: float
     p95_ms: float
     stages_ms: Mapping[str, float]
+    p99_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

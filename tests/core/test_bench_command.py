@@ -19,8 +19,8 @@ from cagface_core.bench.network import NetworkPlan
 from cagface_core.bench.timing import Budget
 brief = Budget(0.0, 2, 2)
 whole = command.make_plan
-def tiny(*, quick, names):
-    plan = whole(quick=quick, names=names)
+def tiny(**asked):
+    plan = whole(**asked)
     frames = FramePlan(((320, 240),), (1,), (1,), (64,), n=2, warm_ups=1)
     return command.Plan(brief, NetworkPlan(["pico"], brief, (64,), (1,)), brief, frames, plan.live)
 command.make_plan = tiny

@@ -362,3 +362,10 @@ def test_nothing_is_seen_of_a_detection_that_drops_for_half_a_second(demo_clip: 
 def test_a_picture_by_one_call(enhancer: FaceEnhancer, frames: list[Frame]):
     alone = enhancer.enhance(frames[0], enhancer.new_state())
     assert np.array_equal(enhancer.enhance_picture(frames[0].rgb), alone.rgb)
+
+
+def test_without_a_preset_the_largest_that_ships_such_weights_is_taken():
+    assert checkpoint.largest("webcam", "small") == "small"
+    assert checkpoint.largest("detail", "small") == "nano"  # none so large ships
+    assert checkpoint.largest("webcam", "nano") == "nano"
+    assert checkpoint.largest("my.safetensors", "small") == "small"
