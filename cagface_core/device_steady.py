@@ -87,6 +87,5 @@ def _blur(x: Tensor) -> Tensor:
 def _blur_kernel(device: torch.device, dtype: torch.dtype) -> Tensor:
     """The kernel, (1, 1, 1, K); made once: on a GPU its seven steps cost as much as a blur."""
     radius = round(4 * BLUR_PX)
-    offsets = torch.arange(-radius, radius + 1, dtype=dtype, device=device)
-    kernel = torch.exp(-0.5 * (offsets / BLUR_PX) ** 2)
-    return (kernel / kernel.sum())[None, None, None]
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=dtype) / BLUR_PX) ** 2)
+    return (kernel / kernel.sum())[None, None, None].to(device)

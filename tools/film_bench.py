@@ -6,7 +6,8 @@
 `throughput` times, in turns, the codec alone (decode, plain upscale, encode, no threads of ours),
 the network alone (faces found and enhanced in decoded frames, nothing encoded), and the whole job.
 The job can be no faster than the slower of the two, nor than their processor time shared out over
-all cores: what it takes beyond the larger of these is what the pipeline adds.
+all cores: what it takes beyond the larger of these is what the pipeline adds. It fills and empties
+once a film, with half a second looked ahead and what the encoder holds: give it one of 15 seconds.
 `memory` puts a 4K film, and one of many hours with plain upscaling in place of the network, through
 `cagface video` and reads what their processes held; exit code 1 if the long one's memory grows by
 2 % or more after its first tenth, beyond the times of the frames themselves.
@@ -98,12 +99,16 @@ def throughput(clip: Path, scale: int, preset: str, crop_px: int, rounds: int) -
             strict=True,
         )
     ]  # fmt: skip
+    slower = [
+        job / max(codec, network)
+        for job, codec, network in zip(taken["job"], taken["codec"], taken["network"], strict=True)
+    ]
     return {
         "clip": clip.name, "frames": len(frames), "size": [info.width, info.height],
         "scale": scale, "preset": preset, "max_crop_px": crop_px, "cores": cores,
         **{f"{what}, fps": len(frames) / median(times) for what, times in taken.items()},
         **{f"{what}, cores busy": sum(busy[what]) / sum(times) for what, times in taken.items()},
-        "job over its bound": median(over),
+        "job over the slower": median(slower), "job over its bound": median(over),
         "job's processor time over both's": median(
             job / (codec + network)
             for job, codec, network in zip(

@@ -241,11 +241,9 @@ def _item(
         return _Item(hr, lr, [np.zeros_like(lr[0])] * count)
     if parser is None:
         return _Item(hr, lr, [_quantise(_mask_maps(photo, side // 4))] * count)
-    maps: list[Image] = []
     with torch.inference_mode():
-        for picture in lr:
-            found = component_maps(parser, to_signed([picture], plan.device))
-            maps.append(_quantise(resize_maps(found, side // 4, side // 4)))
+        found = component_maps(parser, to_signed(lr, plan.device))
+        maps = [_quantise(m) for m in resize_maps(found, side // 4, side // 4).split(1)]
     return _Item(hr, lr, maps)
 
 

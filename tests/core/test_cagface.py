@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cagface_core.cagface import CAGFace, CAGFaceConfig, stage_parameters
+from cagface_core.cagface import CAGFace, CAGFaceConfig, pad_channels_last, stage_parameters
 
 
 def count(*modules: torch.nn.Module) -> tuple[int, int]:
@@ -82,3 +82,11 @@ def test_without_attention_there_are_three_channels():
 def test_impossible_sizes_are_refused(wrong: dict[str, int]):
     with pytest.raises(ValueError, match="features >= 12"):
         CAGFaceConfig(**wrong)
+
+
+@pytest.mark.parametrize("pixels", [2, 3])
+def test_padding_by_looking_up_is_replication_and_stays_channels_last(pixels: int):
+    x = torch.rand(2, 5, 7, 4).contiguous(memory_format=torch.channels_last)
+    padded = pad_channels_last(x, pixels)
+    assert torch.equal(padded, F.pad(x, (pixels,) * 4, mode="replicate"))
+    assert padded.is_contiguous(memory_format=torch.channels_last)
