@@ -243,7 +243,7 @@ def _item(
         return _Item(hr, lr, [_quantise(_mask_maps(photo, side // 4))] * count)
     with torch.inference_mode():
         found = component_maps(parser, to_signed(lr, plan.device))
-        maps = [_quantise(m) for m in resize_maps(found, side // 4, side // 4).split(1)]
+        maps = [_quantise(m[None]) for m in resize_maps(found, side // 4, side // 4).unbind()]
     return _Item(hr, lr, maps)
 
 
