@@ -30,13 +30,14 @@ from cagface_core.evaluate.peer_networks import (
 class Peer:
     """A network to compare with: how to build it, its paper, how ours differs from the paper's.
 
-    The built module maps (N, 3, H, W) RGB in [-1, 1] to (N, 3, 4H, 4W), about [-1, 1], not
-    clamped.
+    ``sharpens`` names the peer that an adversarial one goes on from. The built module maps
+    (N, 3, H, W) RGB in [-1, 1] to (N, 3, 4H, 4W), about [-1, 1], not clamped.
     """
 
     build: Callable[[], nn.Module]
     paper: str
     note: str
+    sharpens: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,11 @@ class PeerConfig:
 
     name: str
 
+
+_SHARPENED = (
+    "with our discriminator, and our component network's features in place of VGG's, as "
+    "'cagface train detail' has them; without texture matching"
+)
 
 PEERS: dict[str, Peer] = {
     "srcnn": Peer(
@@ -82,6 +88,21 @@ PEERS: dict[str, Peer] = {
         SRFBN,
         "Li et al.: Feedback Network for Image Super-Resolution, 2019",
         "the paper's small one: 4 iterations, 3 groups, 32 features",
+    ),
+    "srgan": Peer(
+        SRResNet,
+        "Ledig et al.: Photo-Realistic Single Image Super-Resolution Using a GAN, 2017",
+        _SHARPENED,
+        "srresnet",
+    ),
+    "esrgan-small": Peer(
+        RRDBNet,
+        "Wang et al.: ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks, 2018",
+        _SHARPENED,
+        "rrdbnet-small",
+    ),
+    "enhancenet-pat": Peer(
+        EnhanceNet, "Sajjadi, Schölkopf, Hirsch: EnhanceNet, 2017", _SHARPENED, "enhancenet"
     ),
 }
 """The networks of the paper's comparison by the names that the commands take."""

@@ -38,6 +38,9 @@ from cagface_core.train.trainer import Run, autocast, train
 
 log = logging.getLogger(__name__)
 
+SHARES = 0.5, 0.5
+"""The usual shares of the feature loss's gradient and of the discriminator's."""
+
 _RAMP = 0.1  # of the steps, over which the discriminator's word comes to count: it must learn first
 
 
@@ -60,8 +63,8 @@ class DetailTraining:
     batch: int = 16
     patch_px: int = 32
     learning_rate: float = 2e-4
-    feature_share: float = 0.5
-    adversarial_share: float = 0.5
+    feature_share: float = SHARES[0]
+    adversarial_share: float = SHARES[1]
     parts_weight: float = 2.0
     seed: int = 0
     check_every: int = 250
@@ -94,7 +97,7 @@ def run_on(plan: DetailTraining, pool: Pool, validation: Pool) -> Path:
     model, found = load_init(plan)
     features = Features(plan.parser, plan.device)
     eye = ParserFeatures(plan.parser, torch.device(plan.device))
-    adversary = Adversary(plan)
+    adversary = Adversary(plan.device, plan.learning_rate, plan.precision)
     final = train(
         place(model, plan.device),
         Run(plan.out, plan.steps, plan.learning_rate, plan.check_every, plan.device),
@@ -165,13 +168,13 @@ class Discriminator(nn.Sequential):
 class Adversary:
     """The discriminator and its optimiser: learns beside the network, saved with it."""
 
-    def __init__(self, plan: DetailTraining) -> None:
+    def __init__(self, device: str, learning_rate: float, precision: str) -> None:
         """Start it fresh."""
-        self._network = place(Discriminator(), plan.device)
+        self._network = place(Discriminator(), device)
         self._optimiser = torch.optim.Adam(
-            self._network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99)
+            self._network.parameters(), lr=learning_rate, betas=(0.9, 0.99)
         )
-        self._autocast = lambda: autocast(plan.device, plan.precision)
+        self._autocast = lambda: autocast(device, precision)
 
     def verdict(self, face: Tensor, plain: Tensor) -> Tensor:
         """Judge (N, 3, 4H, 4W) faces beside their inputs' plain upscales; higher is more real."""
@@ -241,37 +244,70 @@ def loss_of(
         sr2, sr4 = (output.float() for output in outputs_of(model, block))
     plain = resize(lr, *hr.shape[-2:])
     shown = plain + hold(sr4, lr, SIGMA_PX["webcam"])
+    parts = resize_maps(maps, *hr.shape[-2:])[:, 2:]
+    weight = 1 + (plan.parts_weight - 1) * parts
+    shares = plan.feature_share, plan.adversarial_share * ramp(step, plan.steps)
+    critics = adversary, features, autocast(plan.device, plan.precision)
+    return pulled(shown, hr, plain, shares, critics, weight) + F.huber_loss(sr2, halve(hr))
+
+
+def ramp(step: int, steps: int) -> float:
+    """How much of its share the discriminator has at a step, 0 to 1."""
+    return min(1.0, step / max(1, _RAMP * steps))
+
+
+def pulled(
+    shown: Tensor, hr: Tensor, plain: Tensor, shares: tuple[float, float],
+    critics: tuple[Adversary, Features, torch.autocast], weight: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Compute the Huber loss of faces, with the gradient of features and discriminator besides.
+
+    Args:
+        shown: (N, 3, 4H, 4W) faces as they will be shown.
+        hr: the truth.
+        plain: the inputs' plain upscales.
+        shares: how strong the gradients of features and discriminator are against Huber's.
+        critics: the discriminator, which takes its own step; the features, and at what precision
+            they compute.
+        weight: (N, 1, 4H, 4W), how much each pixel counts; None: all the same.
+    """
+    adversary, features, precision = critics
     face = shown.detach().requires_grad_()
     pixel = F.huber_loss(face, hr)
-    with autocast(plan.device, plan.precision):
+    with precision:
         feature = features.distance(face, hr)
     adversarial = -adversary.verdict(face, plain).mean()
-    ramp = min(1.0, step / max(1, _RAMP * plan.steps))
-    shares = ((1.0, pixel), (plan.feature_share, feature),
-              (plan.adversarial_share * ramp, adversarial))  # fmt: skip
-    gradients = [(share, torch.autograd.grad(loss, face)[0]) for share, loss in shares]
+    losses = ((1.0, pixel), (shares[0], feature), (shares[1], adversarial))
+    gradients = [(share, torch.autograd.grad(loss, face)[0]) for share, loss in losses]
     adversary.learn(hr, face.detach(), plain)
     strength = _norm(gradients[0][1])
     wanted = torch.stack([share * g * strength / (_norm(g) + 1e-12) for share, g in gradients]).sum(
         dim=0
     )
-    parts = resize_maps(maps, *hr.shape[-2:])[:, 2:]
-    weight = 1 + (plan.parts_weight - 1) * parts
-    pull = (shown * wanted * weight / weight.mean()).sum()
-    return pixel.detach() + (pull - pull.detach()) + F.huber_loss(sr2, halve(hr))
+    if weight is not None:
+        wanted = wanted * weight / weight.mean()
+    pull = (shown * wanted).sum()
+    return pixel.detach() + (pull - pull.detach())
 
 
 @torch.no_grad()
 def closeness(model: nn.Module, pool: Pool, eye: ParserFeatures) -> float:
-    """Minus the mean LPIPS-like distance to the truth, of faces as they are shown."""
-    assert isinstance(model, CAGFace | FoldedCAGFace)
-    network = place(fold(model), pool.plan.device)
+    """Minus the mean LPIPS-like distance to the truth, of faces as they are shown.
+
+    A network other than CAGFace is taken to map the input to the 4x picture, and shown as it is.
+    """
+    network = model
+    if isinstance(model, CAGFace | FoldedCAGFace):
+        network = place(fold(model), pool.plan.device)
     distances: list[float] = []
     for index in range(len(pool.photos)):
         example = pool.example(index)
-        residual = hold(network(example.block), example.lr, SIGMA_PX["webcam"])
-        face = to_image(resize(example.lr, *residual.shape[-2:]) + residual)
-        distances.append(parser_distance(eye.see(face), eye.see(example.hr)))
+        if isinstance(network, FoldedCAGFace):
+            residual = hold(network(example.block), example.lr, SIGMA_PX["webcam"])
+            shown = resize(example.lr, *residual.shape[-2:]) + residual
+        else:
+            shown = network(example.lr)
+        distances.append(parser_distance(eye.see(to_image(shown)), eye.see(example.hr)))
     return -float(np.mean(distances))
 
 

@@ -1,7 +1,8 @@
 """Photos in, weights of the paper's competitors out: same data, batches, budget and loss for all.
 
 They get what CAGFace gets of :mod:`cagface_core.train.sr`: its patches, its Huber loss on the 4x
-picture, and the one loop of :mod:`cagface_core.train.trainer`.
+picture, and the one loop of :mod:`cagface_core.train.trainer`; the adversarial ones then what it
+gets of :mod:`cagface_core.train.detail`, for as many steps again.
 """
 
 from __future__ import annotations
@@ -17,10 +18,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cagface_core import checkpoint
+from cagface_core.consistency import resize
 from cagface_core.errors import ConfigError, OutputError
 from cagface_core.evaluate.peer_networks import SRFBN
-from cagface_core.evaluate.peers import PEERS, PeerConfig, build_peer
+from cagface_core.evaluate.peers import PEERS, PeerConfig, build_peer, load_peer
+from cagface_core.evaluate.perceptual import ParserFeatures
 from cagface_core.fold import place
+from cagface_core.train.detail import (
+    SHARES,
+    Adversary,
+    Features,
+    closeness,
+    pulled,
+    ramp,
+)
 from cagface_core.train.photos import read_photos
 from cagface_core.train.plan import SRTraining
 from cagface_core.train.pool import Batch, Pool
@@ -76,7 +87,8 @@ def run(plan: PeersTraining) -> Path:
         raise ConfigError(f"unknown protocol {plan.protocol!r}: expected clean or webcam")
     autocast(plan.device, plan.precision)  # refuse a wrong one before the photos are read
     _claim(plan)
-    missing = [name for name in names if not _weights(plan, name).is_file()]
+    names = [n for name in names for n in (PEERS[name].sharpens, name) if n is not None]
+    missing = [name for name in dict.fromkeys(names) if not _weights(plan, name).is_file()]
     if not missing:
         return plan.out
     shared = SRTraining(
@@ -105,19 +117,52 @@ def loss_of(plan: PeersTraining, model: nn.Module, batch: Batch) -> Tensor:
 def _train_one(plan: PeersTraining, name: str, pool: Pool, validation: Pool) -> None:
     """Train one peer and write its weights."""
     torch.manual_seed(plan.seed)
-    final = train(
-        place(build_peer(name), plan.device),
-        Run(plan.out / name, plan.steps, plan.learning_rate, plan.check_every, plan.device),
-        lambda m, step: loss_of(plan, m, pool.batch(step)),
-        lambda m: gain(m, validation),
-        "gain_db",
-    )
+    before = PEERS[name].sharpens
+    if before is None:
+        final = train(
+            place(build_peer(name), plan.device),
+            Run(plan.out / name, plan.steps, plan.learning_rate, plan.check_every, plan.device),
+            lambda m, step: loss_of(plan, m, pool.batch(step)),
+            lambda m: gain(m, validation),
+            "gain_db",
+        )
+    else:
+        final = _sharpen(plan, name, load_peer(_weights(plan, before))[0], pool, validation)
     facts = {
         **_budget(plan), "learning_rate": plan.learning_rate, "precision": plan.precision,
         "scale": 4, "photos": len(pool.photos), "paper": PEERS[name].paper,
         "note": PEERS[name].note, "licence": "Apache-2.0",
     }  # fmt: skip
     checkpoint.save(_weights(plan, name), "peer", PeerConfig(name), final.state_dict(), facts)
+
+
+def _sharpen(
+    plan: PeersTraining, name: str, model: nn.Module, pool: Pool, validation: Pool
+) -> nn.Module:
+    """Go on with a trained peer as an adversarial one does, at a fifth of the rate."""
+    rate = plan.learning_rate / 5
+    parser = checkpoint.WEIGHTS_DIR / "parser.safetensors"
+    adversary = Adversary(plan.device, rate, plan.precision)
+    features = Features(parser, plan.device)
+    eye = ParserFeatures(parser, torch.device(plan.device))
+
+    def loss(m: nn.Module, step: int) -> Tensor:
+        batch = pool.batch(step + 1_000_000)
+        lr = batch.block[:, :3]
+        with autocast(plan.device, plan.precision):
+            sr = m(lr).float()
+        shares = SHARES[0], SHARES[1] * ramp(step, plan.steps)
+        critics = adversary, features, autocast(plan.device, plan.precision)
+        return pulled(sr, batch.hr, resize(lr, *batch.hr.shape[-2:]), shares, critics)
+
+    return train(
+        place(model.train(), plan.device),
+        Run(plan.out / name, plan.steps, rate, plan.check_every, plan.device),
+        loss,
+        lambda m: closeness(m, validation, eye),
+        "minus_parser_distance",
+        adversary,
+    )
 
 
 def _weights(plan: PeersTraining, name: str) -> Path:

@@ -80,7 +80,8 @@ def gradient(plan: detail.DetailTraining, step: int) -> tuple[torch.Tensor, torc
         patch.setattr(detail, "outputs_of", lambda _model, _block: outputs)
         patch.setattr(detail, "hold", lambda sr, lr, _sigma: sr - detail.resize(lr, 32, 32))
         loss = detail.loss_of(
-            plan, Picture(), Batch(torch.cat([lr, maps], 1), hr, maps), detail.Adversary(plan),
+            plan, Picture(), Batch(torch.cat([lr, maps], 1), hr, maps),
+            detail.Adversary("cpu", plan.learning_rate, "float32"),
             detail.Features(plan.parser, "cpu"), step,
         )  # fmt: skip
     loss.backward()
@@ -119,9 +120,9 @@ def test_parts_weigh_more(data: Path, tmp_path: Path):
     assert float(ratio.mean()) == pytest.approx(1, rel=1e-3)
 
 
-def test_the_discriminator_learns_to_tell_real_from_made(data: Path, tmp_path: Path):
+def test_the_discriminator_learns_to_tell_real_from_made():
     torch.manual_seed(1)
-    adversary = detail.Adversary(plan_for(data, tmp_path, learning_rate=1e-3))
+    adversary = detail.Adversary("cpu", 1e-3, "float32")
     plain = torch.zeros(4, 3, 32, 32)
     for _ in range(30):
         adversary.learn(torch.randn(4, 3, 32, 32), plain, plain)

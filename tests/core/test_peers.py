@@ -118,6 +118,24 @@ def test_one_command_trains_them_all(data: Path, tmp_path: Path):
             assert model(torch.zeros(1, 3, 12, 8)).shape == (1, 3, 48, 32)
 
 
+def test_an_adversarial_peer_goes_on_from_its_network(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("srresnet", "srgan"):
+        monkeypatch.setitem(PEERS, name, replace(PEERS[name], build=lambda: SRResNet(8, 2)))
+    run(PeersTraining(data, tmp_path, "srgan", **FAST))
+    before, after = (
+        load_peer(tmp_path / name / "weights.safetensors")[0] for name in ("srresnet", "srgan")
+    )
+    lr = torch.rand(1, 3, 12, 12) * 2 - 1
+    with torch.no_grad():
+        change = float((after(lr) - before(lr)).abs().mean())
+        assert 1e-4 < change < 0.2 * float(before(lr).abs().mean())  # the same network, moved
+    log = (tmp_path / "srgan" / "log.csv").read_text()
+    assert "minus_parser_distance" in log
+    assert torch.load(tmp_path / "srgan" / "state.pt")["companion"]["network"]
+
+
 def test_training_lowers_the_loss(data: Path, tmp_path: Path):
     run(PeersTraining(data, tmp_path, "fsrcnn", **{**FAST, "steps": 80, "check_every": 40}))
     with (tmp_path / "fsrcnn" / "log.csv").open() as file:
