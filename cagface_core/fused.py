@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, TypeVar, cast
 
@@ -72,7 +72,7 @@ def fuse(network: FoldedCAGFace) -> None:
     try:
         faster = [kind(backbone) for backbone in backbones]
         _check(faster[0], backbones[0], weight)
-    except (AttributeError, RuntimeError, TypeError) as error:  # no public operators: no promises
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:  # none of it is public
         log.debug("no fused convolutions here: %s", error)
         return
     network.register_module("backbone1", faster[0])
@@ -175,26 +175,32 @@ def _total(like: Tensor) -> Callable[[Tensor, nn.Conv2d, Tensor], Tensor]:
     additions took twice as long.
     """
     if like.dtype == torch.float16 and like.shape[0] % _LANES == 0:
-        add_in_place = _compiled(_ADD_HALVES, "add_halves")
-
-        def total(x: Tensor, layer: nn.Conv2d, y: Tensor) -> Tensor:
-            made = F.conv2d(y, layer.weight, padding=1)
-            assert x.is_contiguous(memory_format=torch.channels_last)
-            assert made.is_contiguous(memory_format=torch.channels_last)
-            count = made.numel() // _LANES
-            arguments = [x, made, layer.bias, count, made.shape[1] // _LANES]
-            add_in_place(grid=(-(-count // 256), 1, 1), block=(256, 1, 1), args=arguments)
-            return made
-
-        return total
+        try:
+            kernel = _compiled(_ADD_HALVES, "add_halves", like.device)
+        except (KeyError, OSError, RuntimeError) as error:  # neither public nor promised
+            log.debug("additions of single values: %s", error)
+        else:
+            return partial(_add_halves, kernel)
     add: Any = vars(torch.cuda.jiterator)["_create_jit_fn"](_ADD)
     return lambda x, layer, y: add(x, F.conv2d(y, layer.weight, padding=1), _column(layer))
 
 
+def _add_halves(kernel: Any, x: Tensor, layer: nn.Conv2d, y: Tensor) -> Tensor:
+    made = F.conv2d(y, layer.weight, padding=1)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert made.is_contiguous(memory_format=torch.channels_last)
+    count = made.numel() // _LANES
+    arguments = [x, made, layer.bias, count, made.shape[1] // _LANES]
+    with torch.cuda.device(made.device):
+        kernel(grid=(-(-count // 256), 1, 1), block=(256, 1, 1), args=arguments)
+    return made
+
+
 @cache
-def _compiled(source: str, name: str) -> Any:
-    """Compile a CUDA kernel for this GPU, by the compiler that torch brings."""
-    return vars(torch.cuda)["_compile_kernel"](source, name)
+def _compiled(source: str, name: str, device: torch.device) -> Any:
+    """Compile a CUDA kernel for a GPU, by the compiler that torch brings."""
+    with torch.cuda.device(device):
+        return vars(torch.cuda)["_compile_kernel"](source, name)
 
 
 def _column(layer: nn.Conv2d) -> Tensor:
