@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +19,8 @@ from cagface_core.fold import FoldedCAGFace, fold, halved, place
 from cagface_core.fused import fuse
 from cagface_core.openvino_runner import OpenVinoRunner
 from cagface_core.quantise import FACT
+
+log = logging.getLogger(__name__)
 
 CPU_PATHS = ("cpu-float32", "cpu-bfloat16", "openvino-bfloat16", "openvino-int8")
 PATHS = ("cuda-graph", "cuda-eager", "mps", *CPU_PATHS)
@@ -138,9 +142,11 @@ def find_device(name: str) -> torch.device:
         DeviceError: the name is unknown, or no such device is there.
     """
     if name == "auto":
-        if torch.cuda.is_available():
+        if torch.cuda.is_available() and _computes("cuda"):
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        if torch.backends.mps.is_available() and _computes("mps"):
+            return torch.device("mps")
+        return torch.device("cpu")
     if name in CPU_PATHS:
         return torch.device("cpu")
     try:
@@ -153,6 +159,17 @@ def find_device(name: str) -> torch.device:
             f"a path may be named as well: {', '.join(PATHS)}"
         ) from error
     return device
+
+
+@cache
+def _computes(kind: str) -> bool:
+    """Whether a GPU that is there can be used: this torch may be too new for it, or its driver."""
+    try:
+        return float(torch.ones(2, device=kind).mul_(2).sum()) == 4
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        log.warning("the GPU is not used (%s); computing on the processor", reason)
+        return False
 
 
 def find_place(name: str) -> Place:

@@ -147,6 +147,21 @@ def test_one_graph_serves_every_position(enhancer: FaceEnhancer, frames: list[Fr
     assert torch.cuda.memory_reserved() - free < 2**28
 
 
+def test_device_memory_is_flat_over_ten_thousand_frames(enhancer: FaceEnhancer, scene: Scene):
+    state = enhancer.new_state()
+    held: list[tuple[int, int]] = []
+    for index in range(10_000):
+        rgb = scene.frames[index % len(scene.frames)]
+        outcomes = enhancer.enhance(Frame(rgb, round(index * 1_000_000 / 30)), state).outcomes
+        assert outcomes == (Outcome.ENHANCED,)
+        if index in (999, 9_999):
+            torch.cuda.synchronize()
+            held.append((torch.cuda.memory_allocated(), torch.cuda.memory_reserved()))
+    (used, reserved), (used_later, reserved_later) = held
+    assert used_later - used < 2**20
+    assert reserved_later == reserved
+
+
 def test_a_full_device_degrades_and_counts():
     engine = Engine(checkpoint.find_sr("small", "clean"), "cuda-eager")
     pictures = [np.full((256, 256, 3), 90 + i, np.uint8) for i in range(8)]

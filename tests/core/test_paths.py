@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cagface_core import checkpoint
+from cagface_core import checkpoint, paths
 from cagface_core.consistency import resize
 from cagface_core.errors import DeviceError
 from cagface_core.fold import FoldedCAGFace, fold, halved
@@ -48,6 +48,19 @@ def test_half_the_size_costs_less_and_is_the_whole_shrunk(network: FoldedCAGFace
     assert (got - expected).abs().max() < 0.2  # at the border the features are continued further
     assert half.upsampler2.weight.numel() < 0.5 * network.upsampler2.weight.numel()
     assert half.stem1.weight.data_ptr() == network.stem1.weight.data_ptr()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="its GPU computes")
+def test_a_gpu_that_cannot_compute_is_told_once_and_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    paths._computes.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    assert [find_device("auto").type for _ in range(2)] == ["cpu", "cpu"]
+    assert len(caplog.messages) == 1
+    assert re.search("the GPU is not used (.+); computing on the processor", caplog.text)
+    paths._computes.cache_clear()  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("factor", FACTORS)
