@@ -71,6 +71,7 @@ class DetailTraining:
     device: str = "cpu"
     variants: int = 4
     precision: str = "float32"
+    prepared: Path | None = None
 
 
 def run(plan: DetailTraining) -> Path:
@@ -143,7 +144,7 @@ def pool_plan(plan: DetailTraining, init: Checkpoint) -> SRTraining:
     return SRTraining(
         plan.data, plan.out, protocol="webcam", parser=plan.parser, batch=plan.batch,
         patch_px=plan.patch_px, seed=plan.seed, device=plan.device, variants=plan.variants,
-        attention=init.config["attention"],
+        attention=init.config["attention"], prepared=plan.prepared,
     )  # fmt: skip
 
 
