@@ -6,11 +6,15 @@ launches all of them at once.
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 _WARM_UP_RUNS = 3  # cuDNN tries its algorithms in the first ones, none of which may be captured
 
@@ -46,10 +50,29 @@ class Graphed:
         """
         self.function, self.pool = function, pool
         self._graphs: dict[Shapes, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]] = {}
+        self._too_many: float = math.inf
 
     def captured(self, inputs: Sequence[Tensor]) -> bool:
         """Whether there is a graph for inputs of these shapes."""
         return _shapes(inputs) in self._graphs
+
+    def try_capture(self, *inputs: Tensor) -> bool:
+        """Tell whether there is a graph for inputs of these shapes; captures it if need be.
+
+        Where the device's memory does not hold it, it is not tried again, nor are larger ones.
+        """
+        size = sum(tensor.numel() for tensor in inputs)
+        if self.captured(inputs) or size >= self._too_many:
+            return self.captured(inputs)
+        try:
+            self.capture(*inputs)
+        except RuntimeError as error:  # out of memory, or what that makes of a capture
+            self._too_many = size
+            torch.cuda.empty_cache()
+            reason = str(error).splitlines()[0]
+            log.warning("no CUDA graph for %s: such run without (%s)", _shapes(inputs), reason)
+            return False
+        return True
 
     @torch.inference_mode()
     def capture(self, *inputs: Tensor) -> None:

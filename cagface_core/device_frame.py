@@ -6,7 +6,6 @@ Plain torch, so that it computes on any device what :mod:`cagface_core.paste` an
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +22,6 @@ from cagface_core.engine import Engine
 from cagface_core.paste import ramps
 from cagface_core.paths import BATCHES, Runner, batch_sizes
 from cagface_core.types import Crop, Image
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ class DeviceFrame:
             for batch in BATCHES:
                 if batch <= max_faces:
                     lr = torch.zeros(batch, 3, side, side, device=self.engine.device)
-                    self._try_graph(lr, lr.new_zeros(batch, 3, MAP_PX, MAP_PX))
+                    self._graph.try_capture(lr, lr.new_zeros(batch, 3, MAP_PX, MAP_PX))
 
     @torch.inference_mode()
     def begin(self, rgb: Image) -> Begun:
@@ -122,27 +119,15 @@ class DeviceFrame:
 
     def _run(self, lr: Tensor, maps: Tensor) -> Tensor:
         """What the network adds, by a graph where there is one for a part's shape."""
+        graph = self._graph if lr.shape[-1] in BUCKETS_PX else None
         parts: list[Tensor] = []
         done = 0
         for size in batch_sizes(len(lr)):
             part = lr[done : done + size], maps[done : done + size]
-            by_graph = self._graph is not None and self._try_graph(*part)
-            parts.append(self._graph(*part) if self._graph and by_graph else self._added(*part))
+            by_graph = graph is not None and graph.try_capture(*part)
+            parts.append(graph(*part) if graph and by_graph else self._added(*part))
             done += size
         return torch.cat(parts)
-
-    def _try_graph(self, lr: Tensor, maps: Tensor) -> bool:
-        """Whether there is a graph for these shapes, captured now if need be."""
-        if self._graph is None or lr.shape[-1] not in BUCKETS_PX:
-            return False
-        try:
-            self._graph.capture(lr, maps)
-        except torch.OutOfMemoryError:
-            log.warning("no memory for a CUDA graph of %s; running without", tuple(lr.shape))
-            self._graph = None
-            torch.cuda.empty_cache()
-            return False
-        return True
 
     def _added(
         self, lr: Tensor, maps: Tensor, run: Runner | None = None

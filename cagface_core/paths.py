@@ -117,8 +117,7 @@ class GraphRunner:
         done = 0
         for size in batch_sizes(len(block)):
             part = block[done : done + size]
-            graph.capture(part)
-            parts.append(graph(part))
+            parts.append(graph(part) if graph.try_capture(part) else self.eager(part, factor))
             done += size
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 

@@ -1,0 +1,40 @@
+"""What of CUDA graphs needs no GPU: what is done where the memory does not hold one."""
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from cagface_core.cuda_graph import Graphed
+
+
+@pytest.fixture
+def graphed(monkeypatch: pytest.MonkeyPatch) -> Graphed:
+    """A function on a device that holds graphs of up to 100 numbers."""
+    pool: Any = SimpleNamespace(lock=threading.RLock())
+    made = Graphed(lambda x: x, pool)
+    made.tried = []
+
+    def capture(*inputs: torch.Tensor) -> None:
+        made.tried.append(inputs[0].numel())
+        if inputs[0].numel() > 100:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nMore")
+        made._graphs[(tuple(inputs[0].shape),)] = None
+
+    monkeypatch.setattr(made, "capture", capture)
+    return made
+
+
+def test_what_does_not_fit_is_said_once_and_runs_without(graphed: Any, caplog: Any):
+    assert graphed.try_capture(torch.zeros(50))
+    assert not graphed.try_capture(torch.zeros(200))
+    assert not graphed.try_capture(torch.zeros(200))
+    assert not graphed.try_capture(torch.zeros(300))  # larger: not even tried
+    assert graphed.try_capture(torch.zeros(80))  # smaller ones still are
+    assert graphed.try_capture(torch.zeros(50))  # and those that are there go on
+    assert graphed.tried == [50, 200, 80]
+    assert caplog.messages == [
+        "no CUDA graph for ((200,),): such run without (CUDA out of memory.)"
+    ]  # fmt: skip
