@@ -125,7 +125,8 @@ def _move(entry: _Entry, face: Face, crop: Crop) -> Tensor:
         same = same and abs(ratio - 1) < 1e-3 and abs(shift) < 1e-3
     if same:
         return entry.maps
-    there = torch.from_numpy(theta).to(entry.maps)  # at once: number by number, a GPU takes longer
+    # at once: number by number, a GPU takes longer
+    there = torch.from_numpy(theta).to(entry.maps.device, non_blocking=True)
     grid = F.affine_grid(there, list(entry.maps.shape), align_corners=False)
     return F.grid_sample(
         entry.maps, grid, mode="bilinear", padding_mode="border", align_corners=False
