@@ -366,6 +366,6 @@ def test_a_picture_by_one_call(enhancer: FaceEnhancer, frames: list[Frame]):
 
 def test_without_a_preset_the_largest_that_ships_such_weights_is_taken():
     assert checkpoint.largest("webcam", "small") == "small"
-    assert checkpoint.largest("detail", "small") == "nano"  # none so large ships
+    assert checkpoint.largest("clean", "base") == "small"  # none so large ships
     assert checkpoint.largest("webcam", "nano") == "nano"
     assert checkpoint.largest("my.safetensors", "small") == "small"
