@@ -108,7 +108,7 @@ def _videotoolbox(crf: int, instead: str) -> Encoder:
 ENCODERS = {
     "libx264": Encoder(
         lambda crf, preset, _hdr: {"crf": str(crf), "preset": preset},
-        18, 51, "fast", _X26X_PRESETS, even=True,
+        18, 51, "faster", _X26X_PRESETS, even=True,
     ),
     "libx265": Encoder(_x265, 20, 51, "fast", _X26X_PRESETS, even=True, hdr=True),
     "libsvtav1": Encoder(

@@ -97,7 +97,7 @@ def test_a_dry_run_says_what_would_be_and_makes_nothing(shelf, capsys):
     assert run(shelf / "a.mp4", shelf / "x.mp4", "--dry-run") == 0
     told = capsys.readouterr().out
     assert "96x64 at 25.00 fps, 12 frames, yuv420p" in told
-    assert "192x128, libx264 yuv420p, crf 18, preset fast" in told
+    assert "192x128, libx264 yuv420p, crf 18, preset faster" in told
     assert "nothing else is in it" in told
     assert "without sound, by 12 frames of it" in told
     assert not (shelf / "x.mp4").exists()
