@@ -204,10 +204,16 @@ def shipped() -> list[str]:
     return sorted(p.stem for p in WEIGHTS_DIR.glob("*.safetensors") if p.stem != "parser")
 
 
+def presets_with(weights: str) -> list[str]:
+    """Name the presets that ship such weights, smallest first."""
+    names = shipped()
+    return [preset for preset in PRESETS if f"{preset}-{weights}" in names]
+
+
 def largest(weights: str, most: str) -> str:
     """The largest preset up to ``most`` that ships such weights; ``most`` if none does."""
-    names = list(PRESETS)[: list(PRESETS).index(most) + 1]
-    there = [name for name in names if f"{name}-{weights}" in shipped()]
+    order = list(PRESETS)
+    there = [p for p in presets_with(weights) if order.index(p) <= order.index(most)]
     return there[-1] if there else most
 
 

@@ -119,9 +119,7 @@ class FaceEnhancer:
     @property
     def presets(self) -> tuple[str, ...]:
         """The presets that these weights come in, smallest first; one for a file of one's own."""
-        shipped = checkpoint.shipped()
-        names = [n for n in checkpoint.PRESETS if f"{n}-{self.config.weights}" in shipped]
-        return tuple(names) or (self.tuning.preset,)
+        return tuple(checkpoint.presets_with(self.config.weights)) or (self.tuning.preset,)
 
     def device_frame(self, tuning: Tuning) -> DeviceFrame:
         """What composes frames on the device with this tuning."""

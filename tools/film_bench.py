@@ -181,7 +181,6 @@ def memory_of_4k(seconds: int) -> dict[str, Any]:
 
 def memory_of_hours(hours: float) -> dict[str, Any]:
     """Memory over the run for a small film of so many hours."""
-    sys.path.insert(0, str(ROOT))
     from tests.realtime.helpers import PlainEnhancer
 
     count = int(hours * 3600 * LONG_HZ)
@@ -235,8 +234,8 @@ def main() -> int:
     memory.add_argument("--hours", type=float, default=8)
     memory.add_argument("--seconds-of-4k", type=int, default=4)
     given = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
     if given.kind == "throughput":
-        sys.path.insert(0, str(ROOT))
         from tools.cluster_bench import repeated
 
         with tempfile.TemporaryDirectory() as name:

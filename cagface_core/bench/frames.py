@@ -39,7 +39,7 @@ _RATE_HZ = 30
 
 @dataclass(frozen=True, slots=True)
 class FramePlan:
-    """Which frames are timed; ``n`` frames each, after ``warm_ups``; ``preset`` None: as live."""
+    """Which frames are timed; ``n`` frames each, after ``warm_ups``."""
 
     sizes: Sequence[Size] = SIZES
     faces: Sequence[int] = (0, 1, 2, 4)
@@ -47,7 +47,6 @@ class FramePlan:
     crops_px: Sequence[int] = BUCKETS_PX
     n: int = 30
     warm_ups: int = 4
-    preset: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ def measure_frames(
         def bench(config: EnhancerConfig) -> _Bench:
             return stack.enter_context(closing(_Bench(config, real)))
 
-        benches = [bench(EnhancerConfig(plan.preset, scale=s, device=device)) for s in plan.scales]
+        benches = [bench(EnhancerConfig(scale=s, device=device)) for s in plan.scales]
         found: list[FrameRow] = []
         for size in plan.sizes:
             say(f"whole frames of {size[0]}x{size[1]}")
@@ -94,9 +93,7 @@ def measure_frames(
         results.frames += sorted(found, key=lambda row: row.scale)
         say("whole frames by area of the face")
         scale = plan.scales[len(plan.scales) // 2]
-        unlimited = bench(
-            EnhancerConfig(plan.preset, scale=scale, device=device, max_crop_px=max(BUCKETS_PX))
-        )
+        unlimited = bench(EnhancerConfig(scale=scale, device=device, max_crop_px=max(BUCKETS_PX)))
         for crop_px in plan.crops_px:
             case = _Case("area", _AREA_SIZE, 1, crop_px)
             results.frames.append(unlimited.row(case, case.scene(plan), plan))
