@@ -22,6 +22,7 @@ from cagface_core.attention import (
 )  # fmt: skip
 from cagface_core.bisenet import INPUT_PX
 from cagface_core.consistency import SIGMA_PX, hold, resize
+from cagface_core.cpu_graph import CpuGraphed
 from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import WeightsError
@@ -31,6 +32,7 @@ from cagface_core.paste import upscale_frame
 from cagface_core.path_choice import fastest
 from cagface_core.paths import (
     ANY_CPU_PATH,
+    FACTORS,
     GraphRunner,
     Place,
     Runner,
@@ -43,6 +45,7 @@ from cagface_core.tiles import tiled
 from cagface_core.types import Image, Picture
 
 _ONE_PASS_PX = BUCKETS_PX[-1]  # larger pictures go through in tiles
+_PREPARED_PX = 128  # larger crops take so long each that the first one is not noticed
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +93,18 @@ class Engine:
             parser_weights or checkpoint.WEIGHTS_DIR / "parser.safetensors"
         )
         self.attention: str = model.config.attention
+        self._channels = model.config.in_channels
         runner = self._open(fold(model), where)
         self.graphs = runner if isinstance(runner, GraphRunner) else None
         self.runner = Sparing(runner)
         self.counts = self.runner.counts
-        self.parser = place(fold_norms(parser), self.device)
+        self.parser = place(fold_norms(parser), self.device).requires_grad_(False)
         self._find_maps = self._component_maps
         if self.device.type == "cuda":
             self._stream = torch.cuda.Stream(self.device)
         self._thread: ThreadPoolExecutor | None = None
+        if self.device.type == "cpu":
+            self._find_maps = CpuGraphed(self._component_maps)
         if self.graphs is not None:
             graphed = Graphed(self._component_maps, GraphPool(self.device))
             blank = torch.zeros(1, 3, INPUT_PX, INPUT_PX, device=self.device)
@@ -136,6 +142,22 @@ class Engine:
             )
             return runner
         return open_runner(network, where, facts)
+
+    @torch.inference_mode()
+    def prepare(self, scale: int, limit_px: int) -> None:
+        """Compute once whatever may be asked for first, so that no early frame is slow.
+
+        Args:
+            scale: output scale 1, 2 or 4.
+            limit_px: as for :meth:`residual`; larger crops are prepared when they come.
+        """
+        blank = np.full((INPUT_PX, INPUT_PX, 3), 128, np.uint8)
+        self.parse([blank])
+        self.parse_aside(blank).maps()
+        for side in (side for side in BUCKETS_PX if side <= min(limit_px or side, _PREPARED_PX)):
+            block = torch.zeros(1, self._channels, side, side, device=self.device)
+            for factor in FACTORS if scale < 4 else (4,):
+                self.runner(block, factor)
 
     @property
     def path(self) -> str:

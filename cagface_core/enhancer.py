@@ -21,7 +21,7 @@ from cagface_core.attention import MAP_PX
 from cagface_core.clock import Clock
 from cagface_core.config import EnhancerConfig, Tuning
 from cagface_core.cpu_frame import face_changes, upscale_with
-from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach
+from cagface_core.crop import batches, choose_crop, cut, reach
 from cagface_core.detect import Detector, open_detector
 from cagface_core.device_frame import Begun, DeviceFrame, download
 from cagface_core.engine import Engine
@@ -91,6 +91,7 @@ class FaceEnhancer:
         )
         """What frames are enhanced with that come without a tuning of their own."""
         self._engines: dict[str, Engine] = {}
+        self._warm = False
         self._told: set[str] = set()
         self.engine = self.load(self.tuning.preset)
         self.path: str = self.engine.path
@@ -113,7 +114,10 @@ class FaceEnhancer:
             softer = None
             if self.config.detail < 1:
                 softer = checkpoint.find_sr(preset, "webcam"), 1 - self.config.detail
-            self._engines[preset] = Engine(weights, self.config.device, self.config.parser, softer)
+            engine = Engine(weights, self.config.device, self.config.parser, softer)
+            if self._warm:
+                engine.prepare(self.tuning.scale, self.tuning.max_crop_px)
+            self._engines[preset] = engine
         return self._engines[preset]
 
     @property
@@ -261,16 +265,13 @@ class FaceEnhancer:
         return self.engine.upscale(rgb, self.config.strength)
 
     def warm_up(self, height: int, width: int) -> None:
-        """Run once on a blank frame, so that the first real one is not slow."""
+        """Run once on a blank frame: no early one is slow, nor the first of another preset."""
         rgb = np.full((height, width, 3), 128, np.uint8)
         self.detector.detect(rgb)
         if self.on_device:
             self.device_frame(self.tuning).capture(self.config.max_faces)
-        for side in BUCKETS_PX[:2]:
-            blank = np.full((side, side, 3), 128, np.uint8)
-            self.engine.residual([blank], self.engine.parse([blank]), self.config.scale)
-            if self.config.mode == "live":
-                self.engine.parse_aside(blank).maps()
+        self.engine.prepare(self.tuning.scale, self.tuning.max_crop_px)
+        self._warm = True
 
     def close(self) -> None:
         """Release the detector, and end what is still computed beside."""

@@ -120,14 +120,25 @@ class FoldedCAGFace(nn.Module):
 
     def outputs(self, block: Tensor) -> tuple[Tensor, Tensor]:
         """Compute ``sr2`` in its space-to-depth form, (N, 12, H, W), and the picture."""
-        features1 = gated(self.gate1, self.stem1(block), block)
+        features1 = self.enter(block)
+        sr2, features2 = self.cross(features1, block)
+        return sr2, F.pixel_shuffle(self.leave(features1, features2), self.factor)
+
+    def enter(self, block: Tensor) -> Tensor:
+        """Make the first features, (N, F, H, W), of a block."""
+        return gated(self.gate1, self.stem1(block), block)
+
+    def cross(self, features1: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
+        """Run stage 1 and enter stage 2: ``sr2`` as in :meth:`outputs`, and its features."""
         sr2 = self.upsampler1(pad_context(self.backbone1(features1)))  # space-to-depth form
         features2 = self.stem2(pad_context(stem2_input(self.config, sr2, block)))
-        features2 = self.backbone2(gated(self.gate2, features2, block))
-        features = torch.cat([features2, features1], dim=1)
+        return sr2, gated(self.gate2, features2, block)
+
+    def leave(self, features1: Tensor, features2: Tensor) -> Tensor:
+        """Run stage 2: (N, 3*factor**2, H, W), the picture before its pixels are shuffled."""
+        features = torch.cat([self.backbone2(features2), features1], dim=1)
         reach = self.upsampler2.kernel_size[0] // 2
-        sr = self.upsampler2(pad_context(features, reach))
-        return sr2, F.pixel_shuffle(sr, self.factor)
+        return self.upsampler2(pad_context(features, reach))
 
 
 def place(module: ModuleT, device: str | torch.device) -> ModuleT:
@@ -186,3 +197,36 @@ def halved(network: FoldedCAGFace) -> FoldedCAGFace:
     half = FoldedCAGFace(network.config, 2)
     half.load_state_dict(state, assign=True)
     return half.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def by_pixel(network: FoldedCAGFace) -> FoldedCAGFace:
+    """Order what the network leaves with by pixel: rows, columns, then colours.
+
+    Of channels-last features, :func:`spread` makes the picture in one pass, copying whole rows of
+    it; all other layers are shared with ``network``.
+    """
+    state = network.state_dict()
+    for name in ("upsampler2.weight", "upsampler2.bias"):
+        last = state[name]
+        colours_last = last.unflatten(0, (3, network.factor**2)).transpose(0, 1).flatten(0, 1)
+        state[name] = torch.empty_like(last).copy_(colours_last)  # in its layout
+    ordered = FoldedCAGFace(network.config, network.factor)
+    ordered.load_state_dict(state, assign=True)
+    return ordered.eval().requires_grad_(False)
+
+
+def spread(channels: Tensor, factor: int) -> Tensor:
+    """Make the picture of what a network :func:`by_pixel` leaves with.
+
+    Args:
+        channels: (N, 3*factor**2, H, W), channels last.
+        factor: 2 or 4.
+
+    Returns:
+        (N, 3, factor*H, factor*W) float32, channels last.
+    """
+    n, _, h, w = channels.shape
+    words = channels.permute(0, 2, 3, 1).contiguous().view(torch.int32)  # copied as they are
+    rows = words.view(n, h, w, factor, -1).transpose(2, 3).contiguous().view(channels.dtype)
+    return rows.view(n, factor * h, factor * w, 3).float().permute(0, 3, 1, 2)

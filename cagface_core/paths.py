@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from cagface_core.cpu_graph import CpuGraphed
 from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import DeviceError
-from cagface_core.fold import FoldedCAGFace, fold, halved, place
+from cagface_core.fold import FoldedCAGFace, by_pixel, fold, halved, place, spread
 from cagface_core.fused import fuse
 from cagface_core.openvino_runner import OpenVinoRunner
 from cagface_core.quantise import FACT
@@ -80,10 +81,7 @@ class TorchRunner:
         self.path, self.device = where.path, where.device
         self.precision = str(dtype).removeprefix("torch.")
         self.dtype = dtype
-        self.networks = {
-            folded.factor: place(folded.to(dtype), where.device)
-            for folded in (fold(network), halved(fold(network)))
-        }
+        self.networks = _by_factor(network, where, dtype)
         for folded in self.networks.values():
             fuse(folded)
 
@@ -92,6 +90,17 @@ class TorchRunner:
         """Super-resolve a batch; see :class:`Runner`."""
         block = block.to(dtype=self.dtype, memory_format=torch.channels_last)
         return self.networks[factor](block).float()
+
+
+def _by_factor(
+    network: FoldedCAGFace, where: Place, dtype: torch.dtype
+) -> dict[int, FoldedCAGFace]:
+    """Convert the weights for each of :data:`FACTORS`; ``network`` stays as it is."""
+    networks = fold(network), halved(fold(network))
+    return {
+        folded.factor: place(folded.to(dtype), where.device).requires_grad_(False)
+        for folded in networks
+    }
 
 
 class GraphRunner:
@@ -120,6 +129,41 @@ class GraphRunner:
             parts.append(graph(part) if graph.try_capture(part) else self.eager(part, factor))
             done += size
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+class CpuGraphRunner:
+    """CAGFace as oneDNN graphs, face by face, at the sides of ``BUCKETS_PX``.
+
+    In three of them, so that what residuals are added to comes in from outside; see
+    :class:`cagface_core.cpu_graph.CpuGraphed`.
+    """
+
+    def __init__(self, network: FoldedCAGFace, where: Place, dtype: torch.dtype) -> None:
+        """Convert the weights; graphs are prepared at the first call of each side."""
+        self.eager = TorchRunner(network, where, dtype)
+        self.path, self.device, self.precision = where.path, where.device, self.eager.precision
+        networks = _by_factor(network, where, dtype)
+
+        def cross(features1: Tensor, block: Tensor) -> Tensor:
+            return networks[4].cross(features1, block)[1]
+
+        self._enter, self._cross = CpuGraphed(networks[4].enter), CpuGraphed(cross)
+        self._leave = {factor: CpuGraphed(by_pixel(networks[factor]).leave) for factor in FACTORS}
+
+    @torch.inference_mode()
+    def __call__(self, block: Tensor, factor: int) -> Tensor:
+        """Super-resolve a batch; see :class:`Runner`. Other shapes run operation by operation."""
+        height, width = block.shape[-2:]
+        if height != width or width not in BUCKETS_PX:
+            return self.eager(block, factor)
+        block = block.to(dtype=self.eager.dtype, memory_format=torch.channels_last)
+        parts = [self._one(block[k : k + 1], factor) for k in range(len(block))]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _one(self, block: Tensor, factor: int) -> Tensor:
+        features1 = self._enter(block)
+        features2 = self._cross(features1, block)
+        return spread(self._leave[factor](features1, features2), factor)
 
 
 def batch_sizes(count: int) -> list[int]:
@@ -210,4 +254,7 @@ def open_runner(network: FoldedCAGFace, where: Place, facts: Mapping[str, Any]) 
         return OpenVinoRunner(network, where.path, facts.get(FACT))
     if where.path == "cuda-graph":
         return GraphRunner(network, where, GraphPool(where.device))
-    return TorchRunner(network, where, _DTYPES.get(where.path, torch.float32))
+    dtype = _DTYPES.get(where.path, torch.float32)
+    if where.device.type == "cpu":
+        return CpuGraphRunner(network, where, dtype)
+    return TorchRunner(network, where, dtype)

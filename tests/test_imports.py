@@ -15,14 +15,12 @@ from pathlib import Path
 
 import pytest
 
-CORE, RUNTIME = "cagface_core", "realtime"
-LONGEST_FILE = 400
+CORE, RUNTIME, LONGEST_FILE = "cagface_core", "realtime", 400
 
 GROUND = {"types", "errors", "config"}
 COMPOSITION = {"state", "enhancer"}
 ENTRY_ROOMS = {"train", "evaluate", "bench"}
 """Everything else in cagface_core is a leaf stage: it imports the ground only, and these edges."""
-
 LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("attention", "bisenet"): "the block is made of this network's components",
     ("blazeface", "native_log"): "MediaPipe writes to the process's stderr while it loads",
@@ -49,6 +47,7 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("engine", "consistency"): "what the network adds is held to its input",
     ("engine", "cuda_graph"): "the component network has a graph of its own",
     ("engine", "fold"): "the engine runs the network folded",
+    ("engine", "cpu_graph"): "on a processor the component network is a oneDNN graph",
     ("engine", "fused"): "it runs the component network, whose normalisation is folded",
     ("engine", "paste"): "what is added to the plain upscale is measured against that upscale",
     ("engine", "paths"): "the engine leaves to a path how the network is computed",
@@ -72,7 +71,8 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("paths", "crop"): "each side that a crop may have gets its graphs",
     ("paths", "cuda_graph"): "one of the paths",
     ("paths", "fold"): "the paths run the network folded",
-    ("paths", "fused"): "on a processor torch's path runs it fused",
+    ("paths", "cpu_graph"): "on a processor CAGFace is oneDNN graphs",
+    ("paths", "fused"): "where no graph is, torch's path runs it fused",
     ("sparing", "paths"): "it wraps a runner of any path",
     ("sparing", "tiles"): "a face that does not fit goes through in tiles",
 }

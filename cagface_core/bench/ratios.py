@@ -21,7 +21,7 @@ from cagface_core.evaluate.methods import bicubic, opencv_peers
 from cagface_core.evaluate.peers import build_peer
 from cagface_core.fold import FoldedCAGFace, fold, place
 from cagface_core.paste import upscale_frame
-from cagface_core.paths import Place, TorchRunner, find_device
+from cagface_core.paths import CpuGraphRunner, Place, Runner, TorchRunner, find_device
 
 FOLDED_GOAL = 2.5
 EDSR_GOAL = 4.0
@@ -40,7 +40,7 @@ def compare_folded(
 ) -> None:  # fmt: skip
     """Each network as trained against itself folded, and that against itself as the engine runs it.
 
-    The engine's has what surrounds its convolutions fused into them. The goal is
+    The engine's is a graph, and has what surrounds its convolutions fused into them. The goal is
     of folding alone, and of the presets that are large enough; on a GPU, where Python's launching
     of single operations is what is timed here, there is none.
     """
@@ -51,12 +51,12 @@ def compare_folded(
         for side_px in sides_px:
             for precision in ("float32", "bfloat16"):
                 dtype = getattr(torch, precision)
-                block = block_for(folded, 1, side_px, device)
-                block = block.to(dtype, memory_format=torch.channels_last)
+                given = block_for(folded, 1, side_px, device)
+                block = given.to(dtype, memory_format=torch.channels_last)
                 works = [
                     (f"{preset} unfolded", _call(place(unfolded, device).to(dtype), block)),
                     (f"{preset}, not fused", _call(place(folded, device).to(dtype), block)),
-                    (preset, _call(_as_it_runs(folded, device, dtype), block)),
+                    (preset, partial(_as_it_runs(folded, device, dtype), given, 4)),
                 ]
                 with torch.inference_mode():
                     times_ms = race(dict(works), device, budget)
@@ -67,8 +67,9 @@ def compare_folded(
                     results.ratios.append(_row(slower, faster, precision, side_px, *times, goal))
 
 
-def _as_it_runs(network: FoldedCAGFace, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    return TorchRunner(network, Place(device.type, device), dtype).networks[4]
+def _as_it_runs(network: FoldedCAGFace, device: torch.device, dtype: torch.dtype) -> Runner:
+    kind = CpuGraphRunner if device.type == "cpu" else TorchRunner
+    return kind(network, Place(device.type, device), dtype)
 
 
 def compare_paths(
@@ -110,11 +111,10 @@ def compare_peers(where: str, data: Path | None, budget: Budget, results: Result
     for precision in ("float32", "bfloat16"):
         dtype = getattr(torch, precision)
         block = block_for(network, 1, side_px, device)
-        block = block.to(dtype, memory_format=torch.channels_last)
-        rgb = block[:, :3].contiguous(memory_format=torch.channels_last)
+        rgb = block[:, :3].to(dtype).contiguous(memory_format=torch.channels_last)
         works = {
             "EDSR-baseline": _call(place(edsr, device).to(dtype), rgb),
-            "nano": _call(_as_it_runs(network, device, dtype), block),
+            "nano": partial(_as_it_runs(network, device, dtype), block, 4),
         }
         goals = {"EDSR-baseline": EDSR_GOAL} if device.type == "cpu" else {}
         _compare(works, "nano", precision, side_px, device, budget, results, goals)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome, checkpoint
+from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome, checkpoint, cpu_graph
 from cagface_core.config import Mode
 from cagface_core.consistency import resize
 from cagface_core.detect import open_detector
@@ -369,3 +369,24 @@ def test_without_a_preset_the_largest_that_ships_such_weights_is_taken():
     assert checkpoint.largest("clean", "base") == "small"  # none so large ships
     assert checkpoint.largest("webcam", "nano") == "nano"
     assert checkpoint.largest("my.safetensors", "small") == "small"
+
+
+def test_no_early_frame_of_a_live_run_prepares_anything(
+    frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+):
+    made: list[object] = []
+    make = cpu_graph._graph_of  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(cpu_graph, "_graph_of", lambda *a: made.append(a) or make(*a))
+    with FaceEnhancer(EnhancerConfig(scale=2, mode="live", device="cpu-float32")) as enhancer:
+        assert enhancer.tuning.max_crop_px == 96
+        enhancer.warm_up(*frames[0].rgb.shape[:2])
+        state, ready = enhancer.new_state(), len(made)
+        assert ready > 0
+        for frame, limit_px in zip(frames, (96, 96, 64, 64), strict=False):
+            tuning = replace(enhancer.tuning, max_crop_px=limit_px)
+            assert enhancer.enhance(frame, state, tuning).outcomes == (Outcome.ENHANCED,)
+        assert len(made) == ready
+        enhancer.load("nano")
+        ready = len(made)
+        enhancer.enhance(frames[4], state, replace(enhancer.tuning, preset="nano"))
+        assert len(made) == ready
