@@ -125,17 +125,31 @@ def _on_processor(x: Tensor) -> bool:
 def _shrunk(picture: NDArray[np.float32], times: int) -> NDArray[np.float32]:
     """Shrink (times*H, times*W, 3) by 2 or 4, as torch and Pillow do: bicubic, antialiased.
 
-    First down, and all columns of the rows that stay; beyond the border there is nothing, and what
-    is left of the kernel there is brought to a sum of 1.
+    Beyond the border there is nothing, and what is left of the kernel there is brought to a sum
+    of 1. Columns are shrunk as rows of the picture on its side: only what stays is computed.
     """
-    taps, first, last = _taps(times), times // 2 - 1, 2 * times - 1
-    outside = cv2.BORDER_CONSTANT
-    rows = cv2.filter2D(picture, -1, taps[:, None], anchor=(0, last), borderType=outside)
-    rows = np.ascontiguousarray(rows[first::times])
-    shrunk = cv2.filter2D(rows, -1, taps[None], anchor=(last, 0), borderType=outside)
-    shrunk = shrunk[:, first::times]
+    tall = _fewer_rows(picture, times)
+    shrunk = cv2.transpose(_fewer_rows(np.asarray(cv2.transpose(tall), np.float32), times))
     down, across = (_at_border(n, times) for n in shrunk.shape[:2])
-    return np.asarray(shrunk * down[:, None, None] * across[None, :, None], np.float32)
+    return np.asarray(shrunk * (down[:, None] * across)[..., None], np.float32)
+
+
+def _fewer_rows(picture: NDArray[np.float32], times: int) -> NDArray[np.float32]:
+    """Shrink (times*H, W, 3) to (H, W, 3) by the kernel of :func:`_taps`, zeros beyond the border.
+
+    The first, second, ... of each ``times`` rows have taps of their own, four each.
+    """
+    height, width = picture.shape[0] // times, picture.shape[1]
+    turns = np.ascontiguousarray(picture).reshape(height, times, -1)
+    taps, total = _taps(times), np.zeros((), np.float32)
+    for turn in range(times):
+        first = (turn + times // 2) % times
+        own, before = taps[first::times, None], 2 if first < times // 2 else 1
+        part = cv2.filter2D(
+            turns[:, turn], -1, own, anchor=(0, before), borderType=cv2.BORDER_CONSTANT
+        )
+        total = part if turn == 0 else cv2.add(total, part, dst=part)
+    return np.asarray(total, np.float32).reshape(height, width, -1)
 
 
 @cache
@@ -157,5 +171,6 @@ def _at_border(length: int, times: int) -> NDArray[np.float32]:
 def _each(x: Tensor, change: Callable[[NDArray[np.float32]], object]) -> Tensor:
     """Change each picture of (N, C, H, W) as OpenCV sees it, (H, W, C)."""
     pictures = x.permute(0, 2, 3, 1).contiguous().numpy()
-    changed = np.stack([np.asarray(change(p), np.float32) for p in pictures])
-    return torch.from_numpy(changed).permute(0, 3, 1, 2)
+    changed = [torch.from_numpy(np.asarray(change(p), np.float32)) for p in pictures]
+    whole = changed[0][None] if len(changed) == 1 else torch.stack(changed)
+    return whole.permute(0, 3, 1, 2)
