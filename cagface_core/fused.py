@@ -1,9 +1,9 @@
 """A network in; the same with what surrounds its convolutions done within them, out.
 
 ReLU, bias and the residual's addition happen as a convolution stores its result, not in passes of
-their own over memory. On processors by oneDNN's operators, those that torch's own compiler uses;
-on CUDA GPUs by cuDNN's and one small kernel. Where a torch has them not, or they compute anything
-else, the network stays as it was.
+their own over memory. On processors, where :mod:`cagface_core.cpu_graph` has no graph, by oneDNN's
+operators, those that torch's own compiler uses; on CUDA GPUs by cuDNN's and one small kernel. Where
+a torch has them not, or they compute anything else, the network stays as it was.
 """
 
 from __future__ import annotations
