@@ -154,6 +154,8 @@ class Engine:
         blank = np.full((INPUT_PX, INPUT_PX, 3), 128, np.uint8)
         self.parse([blank])
         self.parse_aside(blank).maps()
+        if self.device.type == "cuda":
+            return  # what composes frames there has graphs of its own
         for side in (side for side in BUCKETS_PX if side <= min(limit_px or side, _PREPARED_PX)):
             block = torch.zeros(1, self._channels, side, side, device=self.device)
             for factor in FACTORS if scale < 4 else (4,):
