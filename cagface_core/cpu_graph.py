@@ -25,6 +25,10 @@ _MOST_ERROR = {torch.bfloat16: 0.03, torch.float32: 1e-3}
 operators would do."""
 
 
+_MAKING = threading.Lock()
+"""One graph is made at a time: what lets torch make it is a setting of the whole process."""
+
+
 class CpuGraphed:
     """A function that runs as a oneDNN graph, one per input shape, where that computes the same."""
 
@@ -40,14 +44,13 @@ class CpuGraphed:
         """
         self.function = function
         self._graphs: dict[Key, Callable[..., Tensor] | None] = {}
-        self._lock = threading.Lock()
 
     @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Compute the function; the first call of a shape, and of a number of threads, prepares."""
         key = _key(inputs)
         if key not in self._graphs:
-            with self._lock:
+            with _MAKING:
                 if key not in self._graphs:
                     self._graphs[key] = _graph_of(self.function, inputs)
         graph = self._graphs[key]
@@ -96,7 +99,7 @@ def _graph_of(
 
 @contextmanager
 def _fusing() -> Generator[None]:
-    """Let torch make oneDNN graphs, which is a setting of the whole process, for this long."""
+    """Let torch make oneDNN graphs for this long; only with :data:`_MAKING` held."""
     before = torch.jit.onednn_fusion_enabled()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is deprecated is all there is without a C++ compiler

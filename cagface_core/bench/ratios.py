@@ -40,9 +40,9 @@ def compare_folded(
 ) -> None:  # fmt: skip
     """Each network as trained against itself folded, and that against itself as the engine runs it.
 
-    The engine's is a graph, and has what surrounds its convolutions fused into them. The goal is
-    of folding alone, and of the presets that are large enough; on a GPU, where Python's launching
-    of single operations is what is timed here, there is none.
+    The engine's has what surrounds its convolutions fused into them, on a processor as a graph.
+    The goal is of folding alone, and of the presets that are large enough; on a GPU, where Python's
+    launching of single operations is what is timed here, there is none.
     """
     for preset in presets:
         torch.manual_seed(0)
