@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cagface_core.planes import add_to_planes, rgb_levels, standard, upscale_planes
-from cagface_core.types import Change, Crop, PlaneLayout, Planes
+from cagface_core.types import Change, Crop, Plane, PlaneLayout, Planes
 
 BT709 = (0.2126, 0.0722)
 LAYOUTS = {
@@ -192,3 +192,42 @@ def test_bicubic_overshoot_stays_within_the_code():
     plane[:, 16:] = 1023
     layout = PlaneLayout("grey", 10, False, (1, 1), (0, 0))
     assert upscale_planes(Planes((plane,), layout), 4).planes[0].max() == 1023
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("chroma_px", [(2, 2), (2, 1), (1, 1), (4, 1)])
+@pytest.mark.parametrize("bits", [8, 10])
+def test_chroma_is_sampled_where_opencv_would(
+    scale: int, chroma_px: tuple[int, int], bits: int
+) -> None:
+    # Odd sides; the picture is smooth, for OpenCV places its samples to 1/32 pixel only.
+    across, down = chroma_px
+    height, width = 37, 51
+    rng = np.random.default_rng(7)
+    dtype = np.uint8 if bits == 8 else np.uint16
+    most = (1 << bits) - 1
+
+    def noise(h: int, w: int) -> Plane:
+        small = rng.uniform(0, most, (h // 6 + 2, w // 6 + 2)).astype(np.float32)
+        return np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC)).clip(
+            0, most
+        ).astype(dtype)  # fmt: skip
+
+    chroma_size = -(-height // down), -(-width // across)
+    layout = PlaneLayout("yuv", bits, False, chroma_px, (0.0, (down - 1) / 2))
+    picture = Planes((noise(height, width), noise(*chroma_size), noise(*chroma_size)), layout)
+    found = upscale_planes(picture, scale)
+    size = -(-scale * width // across), -(-scale * height // down)
+    # The first sample lies where the new layout has it, seen from the old one's first.
+    starts = [
+        ((at + 0.5) / scale - 0.5 - at) / px
+        for at, px in zip(layout.chroma_at, chroma_px, strict=True)
+    ]
+    matrix = np.array([[1 / scale, 0, starts[0]], [0, 1 / scale, starts[1]]])
+    for plane, new in zip(picture.planes[1:], found.planes[1:], strict=True):
+        expected = cv2.warpAffine(
+            plane.astype(np.float32), matrix, size, borderMode=cv2.BORDER_REPLICATE,
+            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        )  # fmt: skip
+        assert new.shape == size[::-1]
+        assert np.abs(new - np.clip(expected, 0, most)).max() <= 0.5 + most * 1e-3
