@@ -130,13 +130,21 @@ class FoldedCAGFace(nn.Module):
 
     def cross(self, features1: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
         """Run stage 1 and enter stage 2: ``sr2`` as in :meth:`outputs`, and its features."""
-        sr2 = self.upsampler1(pad_context(self.backbone1(features1)))  # space-to-depth form
+        return self.enter_again(self.backbone1(features1), block)
+
+    def enter_again(self, features: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
+        """Make ``sr2`` as in :meth:`outputs`, and stage 2's first features, of backbone 1's."""
+        sr2 = self.upsampler1(pad_context(features))  # space-to-depth form
         features2 = self.stem2(pad_context(stem2_input(self.config, sr2, block)))
         return sr2, gated(self.gate2, features2, block)
 
     def leave(self, features1: Tensor, features2: Tensor) -> Tensor:
         """Run stage 2: (N, 3*factor**2, H, W), the picture before its pixels are shuffled."""
-        features = torch.cat([self.backbone2(features2), features1], dim=1)
+        return self.leave_with(self.backbone2(features2), features1)
+
+    def leave_with(self, features: Tensor, features1: Tensor) -> Tensor:
+        """Make what :meth:`leave` does, of backbone 2's features and the first ones."""
+        features = torch.cat([features, features1], dim=1)
         reach = self.upsampler2.kernel_size[0] // 2
         return self.upsampler2(pad_context(features, reach))
 

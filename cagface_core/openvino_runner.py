@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from cagface_core.crop import BUCKETS_PX
-from cagface_core.errors import DeviceError, WeightsError
+from cagface_core.errors import DeviceError
 from cagface_core.fold import FoldedCAGFace, fold, halved
-from cagface_core.quantise import FACT, Ranges, quantised
+from cagface_core.quantise import Ranges, quantised
 
 
 class OpenVinoRunner:
@@ -27,11 +27,10 @@ class OpenVinoRunner:
         Args:
             network: float32, on the processor.
             path: ``openvino-bfloat16`` or ``openvino-int8``.
-            ranges: for int8, the fact ``activation_ranges`` of the weights.
+            ranges: of the activations, for int8 alone.
 
         Raises:
             DeviceError: OpenVINO is not installed.
-            WeightsError: int8 without ranges.
         """
         try:
             self._openvino: Any = importlib.import_module("openvino")
@@ -42,13 +41,7 @@ class OpenVinoRunner:
         self.path, self.precision = path, path.removeprefix("openvino-")
         self.device = torch.device("cpu")
         networks = (fold(network), halved(network))
-        if self.precision == "int8":
-            if ranges is None:
-                raise WeightsError(
-                    f"these weights hold no {FACT}, which int8 needs; add them with "
-                    "'python -m cagface_core.train.ranges --data DIR FILE', or choose another "
-                    "--device"
-                )
+        if ranges is not None:
             networks = tuple(quantised(folded, ranges) for folded in networks)
         self._networks = {folded.factor: folded for folded in networks}
         self._core = self._openvino.Core()

@@ -18,12 +18,13 @@ from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import DeviceError
 from cagface_core.fold import FoldedCAGFace, by_pixel, fold, halved, place, spread
 from cagface_core.fused import fuse
+from cagface_core.int8 import computes_int8, quantise
 from cagface_core.openvino_runner import OpenVinoRunner
-from cagface_core.quantise import FACT
+from cagface_core.quantise import FACT, Ranges, ranges_of
 
 log = logging.getLogger(__name__)
 
-CPU_PATHS = ("cpu-float32", "cpu-bfloat16", "openvino-bfloat16", "openvino-int8")
+CPU_PATHS = ("cpu-float32", "cpu-bfloat16", "cpu-int8", "openvino-bfloat16", "openvino-int8")
 PATHS = ("cuda-graph", "cuda-eager", "mps", *CPU_PATHS)
 """What ``--device`` may name besides ``auto``, ``cpu``, ``cuda``, ``cuda:N`` and ``mps``."""
 
@@ -76,14 +77,27 @@ class Place:
 class TorchRunner:
     """CAGFace as torch runs it, operation by operation, some of them in one."""
 
-    def __init__(self, network: FoldedCAGFace, where: Place, dtype: torch.dtype) -> None:
-        """Convert the weights, once; ``network`` stays as it is."""
+    def __init__(
+        self, network: FoldedCAGFace, where: Place, dtype: torch.dtype,
+        ranges: Ranges | None = None,
+    ) -> None:  # fmt: skip
+        """Convert the weights, once; ``network`` stays as it is.
+
+        Args:
+            network: float32, on the processor.
+            where: the path and its device.
+            dtype: what it computes in.
+            ranges: of its activations: its backbones compute in 8 bit by them.
+        """
         self.path, self.device = where.path, where.device
-        self.precision = str(dtype).removeprefix("torch.")
+        self.precision = "int8" if ranges else str(dtype).removeprefix("torch.")
         self.dtype = dtype
         self.networks = _by_factor(network, where, dtype)
         for folded in self.networks.values():
-            fuse(folded)
+            if ranges:
+                quantise(folded, ranges)
+            else:
+                fuse(folded)
 
     @torch.inference_mode()
     def __call__(self, block: Tensor, factor: int) -> Tensor:
@@ -140,8 +154,7 @@ class CpuGraphRunner:
 
     def __init__(self, network: FoldedCAGFace, where: Place, dtype: torch.dtype) -> None:
         """Convert the weights; graphs are prepared at the first call of each side."""
-        self.eager = TorchRunner(network, where, dtype)
-        self.path, self.device, self.precision = where.path, where.device, self.eager.precision
+        self._use(TorchRunner(network, where, dtype))
         networks = _by_factor(network, where, dtype)
 
         def cross(features1: Tensor, block: Tensor) -> Tensor:
@@ -150,6 +163,10 @@ class CpuGraphRunner:
         self._enter, self._cross = CpuGraphed(networks[4].enter), CpuGraphed(cross)
         self._leave = {factor: CpuGraphed(by_pixel(networks[factor]).leave) for factor in FACTORS}
 
+    def _use(self, eager: TorchRunner) -> None:
+        self.eager = eager
+        self.path, self.precision, self.device = eager.path, eager.precision, eager.device
+
     @torch.inference_mode()
     def __call__(self, block: Tensor, factor: int) -> Tensor:
         """Super-resolve a batch; see :class:`Runner`. Other shapes run operation by operation."""
@@ -157,13 +174,39 @@ class CpuGraphRunner:
         if height != width or width not in BUCKETS_PX:
             return self.eager(block, factor)
         block = block.to(dtype=self.eager.dtype, memory_format=torch.channels_last)
-        parts = [self._one(block[k : k + 1], factor) for k in range(len(block))]
+        parts = [spread(self._one(block[k : k + 1], factor), factor) for k in range(len(block))]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _one(self, block: Tensor, factor: int) -> Tensor:
+        """Compute one face, as a network :func:`cagface_core.fold.by_pixel` leaves it."""
         features1 = self._enter(block)
-        features2 = self._cross(features1, block)
-        return spread(self._leave[factor](features1, features2), factor)
+        return self._leave[factor](features1, self._cross(features1, block))
+
+
+class Int8Runner(CpuGraphRunner):
+    """CAGFace with its backbones in 8 bit, and what is between these as oneDNN graphs."""
+
+    def __init__(
+        self, network: FoldedCAGFace, where: Place, dtype: torch.dtype, ranges: Ranges
+    ) -> None:  # fmt: skip
+        """Convert the weights; what is not in 8 bit computes in ``dtype``."""
+        self._use(TorchRunner(network, where, dtype, ranges))
+        networks = _by_factor(network, where, dtype)
+        quantised = self.eager.networks[4]
+        self._backbones = quantised.backbone1, quantised.backbone2
+
+        def cross(features: Tensor, block: Tensor) -> Tensor:
+            return networks[4].enter_again(features, block)[1]
+
+        self._enter, self._cross = CpuGraphed(networks[4].enter), CpuGraphed(cross)
+        lasts = {factor: by_pixel(networks[factor]) for factor in FACTORS}
+        self._leave = {factor: CpuGraphed(last.leave_with) for factor, last in lasts.items()}
+
+    def _one(self, block: Tensor, factor: int) -> Tensor:
+        first, second = self._backbones
+        features1 = self._enter(block)
+        features2 = self._cross(first(features1), block)
+        return self._leave[factor](second(features2), features1)
 
 
 def batch_sizes(count: int) -> list[int]:
@@ -231,11 +274,18 @@ def find_place(name: str) -> Place:
 def cpu_paths(facts: Mapping[str, Any]) -> tuple[str, ...]:
     """Name the processor's paths that work here with weights of these facts."""
     paths = ["cpu-float32"]
-    if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        paths.append("cpu-bfloat16")  # elsewhere it is emulated, many times slower
+    if _knows_bfloat16():
+        paths.append("cpu-bfloat16")
+    if FACT in facts and computes_int8():
+        paths.append("cpu-int8")
     if importlib.util.find_spec("openvino") is not None:
         paths += ["openvino-bfloat16", *(["openvino-int8"] if FACT in facts else [])]
     return tuple(paths)
+
+
+def _knows_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16; elsewhere it is emulated, many times slower."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def open_runner(network: FoldedCAGFace, where: Place, facts: Mapping[str, Any]) -> Runner:
@@ -247,11 +297,17 @@ def open_runner(network: FoldedCAGFace, where: Place, facts: Mapping[str, Any]) 
         facts: those of the weights file.
 
     Raises:
-        DeviceError: a package is missing.
+        DeviceError: a package is missing, or this torch or processor cannot.
         WeightsError: the path needs facts that the weights do not hold.
     """
+    ranges = ranges_of(facts) if where.path.endswith("int8") else None
     if where.path.startswith("openvino"):
-        return OpenVinoRunner(network, where.path, facts.get(FACT))
+        return OpenVinoRunner(network, where.path, ranges)
+    if ranges is not None:
+        if not computes_int8():
+            raise DeviceError(f"device {where.path}: this torch has no 8-bit operators here")
+        dtype = torch.bfloat16 if _knows_bfloat16() else torch.float32
+        return Int8Runner(network, where, dtype, ranges)
     if where.path == "cuda-graph":
         return GraphRunner(network, where, GraphPool(where.device))
     dtype = _DTYPES.get(where.path, torch.float32)

@@ -9,18 +9,34 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cagface_core.cagface import ResidualUnit
+from cagface_core.errors import WeightsError
 from cagface_core.fold import FoldedCAGFace
 
 FACT = "activation_ranges"
 """The fact of a weights file that holds, by layer, the least and greatest input seen."""
 
 Ranges = Mapping[str, Sequence[float]]
+
+
+def ranges_of(facts: Mapping[str, Any]) -> Ranges:
+    """The ranges that a weights file holds.
+
+    Raises:
+        WeightsError: it holds none.
+    """
+    if FACT not in facts:
+        raise WeightsError(
+            f"these weights hold no {FACT}, which int8 needs; add them with "
+            "'python -m cagface_core.train.ranges --data DIR FILE', or choose another --device"
+        )
+    return facts[FACT]
 
 
 @torch.inference_mode()
@@ -79,6 +95,11 @@ def _branches(network: FoldedCAGFace) -> Iterator[tuple[str, nn.Conv2d]]:
         yield f"{stage}.tail", backbone.tail
 
 
+def weight_scales(weight: Tensor) -> Tensor:
+    """What one step of 8 bit is worth, (C',), for the weights (C', C, H, W) of each output."""
+    return weight.abs().amax((1, 2, 3)).clamp(min=1e-8) / 127
+
+
 class _Rounded(nn.Module):
     """A 3x3 convolution whose input and weights take 256 values each."""
 
@@ -88,9 +109,8 @@ class _Rounded(nn.Module):
         signed = low < 0
         self.scale = max(-low, high, 1e-6) / (127 if signed else 255)
         self.limits = (-128, 127) if signed else (0, 255)
-        scales = conv.weight.detach().abs().amax((1, 2, 3)).clamp(min=1e-8) / 127
-        self.scales = nn.Buffer(scales)
-        self.zeros = nn.Buffer(torch.zeros(len(scales), dtype=torch.int32))
+        self.scales = nn.Buffer(weight_scales(conv.weight.detach()))
+        self.zeros = nn.Buffer(torch.zeros(len(self.scales), dtype=torch.int32))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H, W)."""

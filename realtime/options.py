@@ -107,7 +107,7 @@ def add_enhancer_arguments(
         "--device",
         default="auto",
         help="auto, cpu, cuda, cuda:N, mps, or a path by name: cuda-graph, cuda-eager, "
-        "cpu-float32, cpu-bfloat16, openvino-bfloat16, openvino-int8 (default: auto)",
+        "cpu-float32, cpu-bfloat16, cpu-int8, openvino-bfloat16, openvino-int8 (default: auto)",
     )
     parser.set_defaults(default_scale=scale)
     if per_frame:

@@ -15,67 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.leaf_edges import LEAF_EDGES
+
 CORE, RUNTIME, LONGEST_FILE = "cagface_core", "realtime", 400
 
 GROUND = {"types", "errors", "config"}
 COMPOSITION = {"state", "enhancer"}
 ENTRY_ROOMS = {"train", "evaluate", "bench"}
-"""Everything else in cagface_core is a leaf stage: it imports the ground only, and these edges."""
-LEAF_EDGES: Mapping[tuple[str, str], str] = {
-    ("attention", "bisenet"): "the block is made of this network's components",
-    ("blazeface", "native_log"): "MediaPipe writes to the process's stderr while it loads",
-    ("checkpoint", "bisenet"): "a file's header names the network that it holds",
-    ("checkpoint", "cagface"): "a file's header names the network that it holds",
-    ("checkpoint", "fold"): "the shipped files hold folded networks",
-    ("checkpoint", "resnet18"): "a file may be of this network's layout",
-    ("detect", "blazeface"): "one detector of the several behind the Protocol",
-    ("device_frame", "attention"): "its graphs take heatmaps",
-    ("device_frame", "consistency"): "the plain upscale, on the device",
-    ("device_frame", "crop"): "each side that a crop may have gets its graphs",
-    ("device_frame", "cuda_graph"): "the work on a batch of faces is one graph",
-    ("device_frame", "device_steady"): "the frame stays on the device between the steps",
-    ("device_frame", "engine"): "the frame stays on the device between the steps",
-    ("device_frame", "paste"): "the mask is the same on every device",
-    ("device_frame", "paths"): "batches are split where graphs are",
-    ("device_steady", "attention"): "luminance is the same everywhere",
-    ("device_steady", "consistency"): "a residual is measured against the plain upscale",
-    ("device_steady", "steady"): "the same formula, with the same figures",
-    ("engine", "attention"): "the engine runs both networks and what lies between them",
-    ("engine", "bisenet"): "the component network's graph has its input's size",
-    ("engine", "checkpoint"): "the engine loads its networks",
-    ("engine", "crop"): "no crop beyond the largest bucket goes through in one pass",
-    ("engine", "consistency"): "what the network adds is held to its input",
-    ("engine", "cuda_graph"): "the component network has a graph of its own",
-    ("engine", "fold"): "the engine runs the network folded",
-    ("engine", "cpu_graph"): "on a processor the component network is a oneDNN graph",
-    ("engine", "fused"): "it runs the component network, whose normalisation is folded",
-    ("engine", "paste"): "what is added to the plain upscale is measured against that upscale",
-    ("engine", "paths"): "the engine leaves to a path how the network is computed",
-    ("engine", "tiles"): "faces larger than the largest bucket go through in tiles",
-    ("fold", "cagface"): "the fold rewrites this network's upsamplers",
-    ("fused", "cagface"): "it runs this network's residual units",
-    ("fused", "fold"): "it makes the folded network faster",
-    ("engine", "sparing"): "what does not fit the memory goes through in pieces",
-    ("openvino_runner", "crop"): "each side that a crop may have is compiled once",
-    ("openvino_runner", "fold"): "OpenVINO runs the network folded",
-    ("openvino_runner", "quantise"): "its 8-bit form is made for this engine",
-    ("cpu_frame", "crop"): "it composes, as device_frame does: what of a frame is a face's",
-    ("cpu_frame", "paste"): "it composes: what the faces add",
-    ("cpu_frame", "planes"): "it composes: in planes",
-    ("paths", "openvino_runner"): "one of the paths",
-    ("paths", "quantise"): "a path is told the ranges that the weights hold",
-    ("engine", "path_choice"): "of several paths it takes the fastest here",
-    ("path_choice", "paths"): "it measures the paths",
-    ("quantise", "cagface"): "it quantises this network's residual units",
-    ("quantise", "fold"): "it quantises the folded network",
-    ("paths", "crop"): "each side that a crop may have gets its graphs",
-    ("paths", "cuda_graph"): "one of the paths",
-    ("paths", "fold"): "the paths run the network folded",
-    ("paths", "cpu_graph"): "on a processor CAGFace is oneDNN graphs",
-    ("paths", "fused"): "where no graph is, torch's path runs it fused",
-    ("sparing", "paths"): "it wraps a runner of any path",
-    ("sparing", "tiles"): "a face that does not fit goes through in tiles",
-}
+"""Everything else in cagface_core is a leaf stage: it imports the ground, and by `LEAF_EDGES`."""
 
 COMMAND_LINE = re.compile(r"realtime\.(cli|commands|setup_commands)\b")
 """The only modules that start training, evaluation and the bench."""

@@ -27,6 +27,7 @@ FOLDED_GOAL = 2.5
 EDSR_GOAL = 4.0
 PATH_GOALS: Mapping[tuple[str, str], float] = {
     ("cuda-eager", "cuda-graph"): 1.5,
+    ("cpu-bfloat16", "cpu-int8"): 1.8,
     ("cpu-bfloat16", "openvino-int8"): 1.8,
 }
 """At least so many times as long as the second path takes the first one."""

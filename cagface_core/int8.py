@@ -1,0 +1,140 @@
+"""A network and the ranges of its activations in; the same with its residual branches in 8 bit out.
+
+A processor multiplies 8-bit numbers two to four times as often as float32, most laptops' do
+(AVX-VNNI) and few of these know bfloat16. The operators are oneDNN's, those that torch's own
+compiler uses. Between two convolutions a picture never leaves 8 bit: a unit's sum, too, is made
+within its second convolution and stored rounded, for a pass over memory to round it would cost as
+much as the convolution. What a backbone was given is added at its end as it came.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from cagface_core.cagface import Backbone, CAGFaceConfig, ResidualUnit
+from cagface_core.fold import FoldedCAGFace, fold, place
+from cagface_core.quantise import Ranges, find_ranges, weight_scales
+
+log = logging.getLogger(__name__)
+
+_SHAPE: tuple[Any, ...] = ([1, 1], [1, 1], [1, 1], 1)  # stride, padding, dilation, groups
+_MOST_ERROR = 0.1
+"""Of the picture's deviation: several times what rounding does, far below what a fault would do."""
+
+
+def quantise(network: FoldedCAGFace, ranges: Ranges) -> None:
+    """Put 8-bit backbones into a network, in place; for inference only.
+
+    Args:
+        network: on the processor, channels last, in the precision that the rest of it is to
+            compute in.
+        ranges: of :func:`cagface_core.quantise.find_ranges`.
+
+    Raises:
+        KeyError: the ranges are of another network.
+        AttributeError, RuntimeError: this torch has no such operators.
+    """
+    for stage in ("backbone1", "backbone2"):
+        backbone = cast("Backbone", network.get_submodule(stage))
+        network.register_module(stage, Int8Backbone(backbone, stage, ranges))
+
+
+@cache
+def computes_int8() -> bool:
+    """Whether 8 bit can be had here: a small network gives, but for rounding, what it should."""
+    generator = torch.Generator().manual_seed(0)
+    network = place(FoldedCAGFace(CAGFaceConfig(16, 2)), "cpu").requires_grad_(False)
+    for values in network.parameters():
+        values.copy_(0.3 * torch.rand(values.shape, generator=generator) - 0.15)
+    block = torch.rand(1, 6, 24, 32, generator=generator) * 2 - 1
+    block = block.contiguous(memory_format=torch.channels_last)
+    ranges, faster = find_ranges(network, [block]), fold(network)
+    try:
+        with torch.inference_mode():
+            quantise(faster, ranges)
+            expected = network(block)
+            error = (faster(block) - expected).square().mean().sqrt() / expected.std()
+        if not error < _MOST_ERROR:
+            raise RuntimeError(f"it differs from floating point by {float(error):.2g}")
+    except (AttributeError, RuntimeError, TypeError) as problem:  # none of it is public
+        log.debug("no 8-bit convolutions here: %s", problem)
+        return False
+    return True
+
+
+class Int8Backbone(nn.Module):
+    """A :class:`cagface_core.cagface.Backbone` that computes in 8 bit."""
+
+    def __init__(self, backbone: Backbone, stage: str, ranges: Ranges) -> None:
+        """Round its weights and lay them out for oneDNN."""
+        super().__init__()
+        units = cast("Iterable[ResidualUnit]", backbone.units)
+        self.units = [
+            (
+                _Conv(unit.conv1, ranges[f"{stage}.units.{k}.conv1"]),
+                _Conv(unit.conv2, ranges[f"{stage}.units.{k}.conv2"]),
+            )
+            for k, unit in enumerate(units)
+        ]
+        self.tail = _Conv(backbone.tail, ranges[f"{stage}.tail"])
+        firsts = [conv1 for conv1, _ in self.units] + [self.tail]
+        self.steps = [(*unit, after) for unit, after in zip(self.units, firsts[1:], strict=True)]
+        self.first = firsts[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, F, H, W) to the same shape and type."""
+        y = self.first.rounded(x)
+        for conv1, conv2, after in self.steps:
+            hidden = conv1.rectified(y, conv2)
+            y = conv2.added(hidden, y, conv1, after)
+        return self.tail.added_whole(y, x)
+
+
+class _Conv:
+    """A 3x3 convolution whose input takes 256 values, and so does each output channel's weight."""
+
+    def __init__(self, layer: nn.Conv2d, limits: Iterable[float]) -> None:
+        low, high = limits
+        self.scale = max(high - low, 1e-6) / 255
+        self.zero = round(-low / self.scale)
+        weight = layer.weight.detach().float()
+        self.scales = weight_scales(weight)
+        self.zeros = torch.zeros(len(weight), dtype=torch.int64)
+        levels = (weight / self.scales[:, None, None, None]).round().to(torch.int8)
+        lay_out: Any = torch.ops.onednn.qconv_prepack
+        self.weight: Tensor = lay_out(levels, self.scales, self.scale, self.zero, *_SHAPE)
+        self.bias = None if layer.bias is None else layer.bias.detach().float()
+        self._run: Any = torch.ops.onednn.qconv2d_pointwise
+        self._fixed = self.weight, self.scales, self.zeros
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """Bring (N, C, H, W) to the values that the convolution's input takes, as uint8."""
+        levels = (x * (1 / self.scale)).float().add_(self.zero + 0.5)
+        return levels.clamp_(0, 255).to(torch.uint8, memory_format=torch.channels_last)
+
+    def rectified(self, x: Tensor, after: _Conv) -> Tensor:
+        """Convolve, then ReLU, for ``after``."""
+        return self._run(
+            x, self.scale, self.zero, *self._fixed, self.bias, *_SHAPE,
+            after.scale, after.zero, torch.uint8, "relu", [], "",
+        )  # fmt: skip
+
+    def added(self, x: Tensor, total: Tensor, of: _Conv, after: _Conv) -> Tensor:
+        """Convolve, add ``total``, which was made for ``of``, and round for ``after``."""
+        return self._run.binary(
+            x, self.scale, self.zero, *self._fixed, total, self.bias, *_SHAPE,
+            after.scale, after.zero, torch.uint8, of.scale, of.zero, "sum", 1.0, "none", [], "",
+        )  # fmt: skip
+
+    def added_whole(self, x: Tensor, total: Tensor) -> Tensor:
+        """Convolve and add ``total``, in floating point."""
+        return self._run.binary(
+            x, self.scale, self.zero, *self._fixed, total.clone(), self.bias, *_SHAPE,
+            1.0, 0, total.dtype, 1.0, 0, "sum", 1.0, "none", [], "",
+        )  # fmt: skip
