@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 _WARM_UP_RUNS = 3  # cuDNN tries its algorithms in the first ones, none of which may be captured
 
 Shapes = tuple[tuple[int, ...], ...]
+OutputT = TypeVar("OutputT")
+"""A tensor, or a named tuple of tensors."""
 
 
 class GraphPool:
@@ -37,19 +40,20 @@ class GraphPool:
         self.done = torch.cuda.Event()
 
 
-class Graphed:
+class Graphed(Generic[OutputT]):
     """A function whose kernels are captured once per input shape, then replayed."""
 
-    def __init__(self, function: Callable[..., Tensor], pool: GraphPool) -> None:
+    def __init__(self, function: Callable[..., OutputT], pool: GraphPool) -> None:
         """Wrap a function; nothing is captured yet.
 
         Args:
-            function: of tensors on ``pool.device`` only, to one tensor; the same kernels for the
-                same shapes, nothing read back. What else it uses must stay where it is in memory.
+            function: of tensors on ``pool.device`` only, to one tensor or a named tuple of them;
+                the same kernels for the same shapes, nothing read back. What else it uses must
+                stay where it is in memory.
             pool: shared with other graphs.
         """
         self.function, self.pool = function, pool
-        self._graphs: dict[Shapes, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]] = {}
+        self._graphs: dict[Shapes, tuple[torch.cuda.CUDAGraph, list[Tensor], OutputT]] = {}
         self._too_many: float = math.inf
 
     def captured(self, inputs: Sequence[Tensor]) -> bool:
@@ -104,7 +108,7 @@ class Graphed:
             self._graphs[_shapes(inputs)] = graph, static, output
 
     @torch.inference_mode()
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor) -> OutputT:
         """Replay the graph for these shapes on the caller's stream.
 
         Returns:
@@ -128,9 +132,16 @@ class Graphed:
             for own, given in zip(static, inputs, strict=True):
                 own.copy_(given, non_blocking=True)
             graph.replay()
-            result = output.clone()
+            result = _copied(output)
             self.pool.done.record(stream)
             return result
+
+
+def _copied(output: OutputT) -> OutputT:
+    if isinstance(output, Tensor):
+        return cast("OutputT", output.clone())
+    kind: Any = type(output)
+    return kind(*(tensor.clone() for tensor in cast("Iterable[Tensor]", output)))
 
 
 def _shapes(inputs: Sequence[Tensor]) -> Shapes:

@@ -6,22 +6,25 @@ Plain torch, so that it computes on any device what :mod:`cagface_core.paste` an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cagface_core.attention import MAP_PX
 from cagface_core.consistency import resize
 from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed
-from cagface_core.device_steady import DeviceSteadier
+from cagface_core.device_steady import Box, DeviceSteadier, Seen, blurred_luminance, mix
 from cagface_core.engine import Engine
 from cagface_core.paste import ramps
 from cagface_core.paths import BATCHES, Runner, batch_sizes
-from cagface_core.types import Crop, Image
+from cagface_core.types import Crop, Floats, Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +49,32 @@ class DeviceFrame:
         """
         self.engine, self.scale = engine, scale
         self.limit_px, self.guard_levels = limit_px, guard_levels
-        self._graph: Graphed | None = None
+        self._graph: Graphed[_Outputs] | None = None
         if (graphs := engine.graphs) is not None:
-            eager, pool = graphs.eager, graphs.pool
-            self._graph = Graphed(partial(self._added, run=eager), pool)
+            self._graph = Graphed(partial(self._compute, run=graphs.eager), graphs.pool)
 
     def capture(self, max_faces: int) -> None:
         """Capture the graphs of every bucket and batch that can come, before the first frame."""
         if self._graph is None:
             return
+        device, steadier = self.engine.device, DeviceSteadier()
         for side in BUCKETS_PX:
+            crop = Crop(0, 0, side)
+            last, box = steadier.recall(0, crop, self.scale, device)
+            one = _Face(
+                torch.zeros(1, 3, side, side, device=device),
+                torch.zeros(1, 3, MAP_PX, MAP_PX, device=device),
+                last,
+                _numbers(box, *2 * (np.zeros(self.scale * side),)),
+            )
             for batch in BATCHES:
                 if batch <= max_faces:
-                    lr = torch.zeros(batch, 3, side, side, device=self.engine.device)
-                    self._graph.try_capture(lr, lr.new_zeros(batch, 3, MAP_PX, MAP_PX))
+                    self._graph.try_capture(*self._inputs([one] * batch))
 
     @torch.inference_mode()
     def begin(self, rgb: Image) -> Begun:
         """Send a frame, (H, W, 3) uint8 RGB, and start its upscale; does not wait for either."""
-        host = torch.from_numpy(rgb)
-        if self.engine.device.type == "cuda":
-            host = host.pin_memory()
-        pixels = host.to(self.engine.device, non_blocking=True)
+        pixels = self._send(rgb)
         planes = pixels.permute(2, 0, 1)[None].float()
         height, width = (self.scale * side for side in rgb.shape[:2])
         base = planes if self.scale == 1 else resize(planes, height, width)
@@ -98,44 +105,74 @@ class DeviceFrame:
             RuntimeError: the network failed.
         """
         canvas = begun.base.clone()
-        passed = torch.zeros(len(crops), dtype=torch.bool, device=canvas.device)
-        residuals: list[Tensor | None] = [None] * len(crops)
+        height, width = begun.pixels.shape[:2]
         steadier.forget_others(set(ids))
-        pictures = [cut(begun.pixels, crop) for crop in crops]
-        for side in sorted({crop.size for crop in crops}):
-            chosen = [i for i, crop in enumerate(crops) if crop.size == side]
-            lr = torch.cat([pictures[i] for i in chosen]) / 127.5 - 1
-            added = self._run(lr, torch.cat([maps[i] for i in chosen]))
-            for i, residual in zip(chosen, added, strict=True):
-                size = residual.abs().mean()  # of anything that is not finite, not finite either
-                passed[i] = size < self.guard_levels
-                residuals[i] = torch.where(passed[i], residual, 0.0)
-        for i, residual in enumerate(residuals):
-            assert residual is not None
-            steady = steadier.steady(ids[i], crops[i], pictures[i], residual, self.scale)
-            mask = strengths[i] * self._mask(crops[i], reaches[i], begun)
-            self._blend(canvas, begun, steady, crops[i], mask)
-        return canvas, passed
+        faces: list[_Face] = []
+        for key, crop, reach, found, strength in zip(
+            ids, crops, reaches, maps, strengths, strict=True
+        ):
+            last, box = steadier.recall(key, crop, self.scale, canvas.device)
+            rows, columns = ramps(crop, reach, height, width, self.scale)
+            numbers = _numbers(box, strength * rows, columns)
+            faces.append(_Face(cut(begun.pixels, crop), found, last, numbers))
+        shown: dict[int, tuple[Tensor, Tensor]] = {}
+        passed: dict[int, Tensor] = {}
+        for part in _parts(crops):
+            made = self._run(self._inputs([faces[i] for i in part]))
+            for k, i in enumerate(part):
+                one = slice(k, k + 1)
+                steadier.keep(ids[i], Seen(crops[i], made.luminance[one], made.enhanced[one]))
+                shown[i], passed[i] = (made.residual[k], made.mask[k]), made.passed[one]
+        for i, crop in enumerate(crops):  # the smallest last: it stays on top
+            self._blend(canvas, begun, *shown[i], crop)
+        blank = torch.zeros(0, dtype=torch.bool, device=canvas.device)
+        return canvas, torch.cat([blank, *(passed[i] for i in range(len(crops)))])
 
-    def _run(self, lr: Tensor, maps: Tensor) -> Tensor:
-        """What the network adds, by a graph where there is one for a part's shape."""
-        graph = self._graph if lr.shape[-1] in BUCKETS_PX else None
-        parts: list[Tensor] = []
-        done = 0
-        for size in batch_sizes(len(lr)):
-            part = lr[done : done + size], maps[done : done + size]
-            by_graph = graph is not None and graph.try_capture(*part)
-            parts.append(graph(*part) if graph and by_graph else self._added(*part))
-            done += size
-        return torch.cat(parts)
+    def _inputs(self, faces: Sequence[_Face]) -> tuple[Tensor, ...]:
+        """What :meth:`_compute` takes, of faces of one bucket."""
+        numbers = self._send(np.stack([face.numbers for face in faces]))
+        tensors = (
+            (face.picture, face.maps, face.last.luminance, face.last.enhanced) for face in faces
+        )
+        return *map(torch.cat, zip(*tensors, strict=True)), numbers
 
-    def _added(
-        self, lr: Tensor, maps: Tensor, run: Runner | None = None
-    ) -> Tensor:  # fmt: skip
-        return self.engine.added(lr, maps, self.scale, self.limit_px, run)
+    def _run(self, inputs: tuple[Tensor, ...]) -> _Outputs:
+        """Compute faces of one bucket, by a graph where there is one for their number."""
+        graph = self._graph
+        if graph is not None and inputs[0].shape[-1] in BUCKETS_PX and graph.try_capture(*inputs):
+            return graph(*inputs)
+        return self._compute(*inputs)
+
+    def _compute(
+        self, pictures: Tensor, maps: Tensor, last_luminance: Tensor, last_enhanced: Tensor,
+        numbers: Tensor, *, run: Runner | None = None,
+    ) -> _Outputs:  # fmt: skip
+        """Enhance faces and make ready to blend; the same kernels wherever they lie.
+
+        Args:
+            pictures: (N, 3, S, S) float32 in levels.
+            maps: (N, 3, MAP_PX, MAP_PX).
+            last_luminance: see :class:`cagface_core.device_steady.Seen`; of all, as the others.
+            last_enhanced: likewise.
+            numbers: (N, 4 + 2*scale*S), see :func:`_numbers`.
+            run: the network to use in place of the engine's runner.
+        """
+        side = self.scale * pictures.shape[-1]
+        lr = pictures / 127.5 - 1
+        residual = self.engine.added(lr, maps, self.scale, self.limit_px, run)
+        size = residual.abs().mean((1, 2, 3))  # of anything that is not finite, not finite either
+        passed = size < self.guard_levels
+        residual = torch.where(passed[:, None, None, None], residual, 0.0)
+        plain = resize(pictures, side, side)
+        blurred = blurred_luminance(pictures)
+        boxes = numbers[:, :4].long()
+        enhanced = mix(plain + residual, blurred, last_enhanced, last_luminance, boxes)
+        rows, columns = numbers[:, 4:].view(len(numbers), 2, side).unbind(1)
+        mask = rows[:, :, None] * columns[:, None, :]
+        return _Outputs(enhanced - plain, mask, blurred, enhanced, passed)
 
     def _blend(
-        self, canvas: Tensor, begun: Begun, residual: Tensor, crop: Crop, mask: Tensor
+        self, canvas: Tensor, begun: Begun, residual: Tensor, mask: Tensor, crop: Crop
     ) -> None:
         """Blend one face into the canvas, in place, as :func:`cagface_core.paste.paste` does."""
         height, width = begun.pixels.shape[:2]
@@ -153,14 +190,53 @@ class DeviceFrame:
         blended = there + mask[inner] * change
         canvas[outer] = blended.clamp(0, 255)
 
-    def _mask(self, crop: Crop, reach: tuple[float, float, float], begun: Begun) -> Tensor:
-        """The paste mask of a crop, (scale*size, scale*size), multiplied on the device."""
-        height, width = begun.pixels.shape[:2]
-        rows, columns = (
-            torch.from_numpy(ramp).to(self.engine.device, non_blocking=True)
-            for ramp in ramps(crop, reach, height, width, self.scale)
-        )
-        return rows[:, None] * columns
+    def _send(self, values: np.ndarray[Any, Any]) -> Tensor:
+        """Send an array to the device; does not wait for it."""
+        host = torch.from_numpy(values)
+        if self.engine.device.type == "cuda":
+            host = host.pin_memory()
+        return host.to(self.engine.device, non_blocking=True)
+
+
+class _Outputs(NamedTuple):
+    """What is made of N faces of one bucket.
+
+    Attributes:
+        residual: (N, 3, scale*S, scale*S), what they add to the plain upscale, in levels.
+        mask: (N, scale*S, scale*S), where and how strongly they are shown.
+        luminance: (N, 1, S, S), and
+        enhanced: (N, 3, scale*S, scale*S): see :class:`cagface_core.device_steady.Seen`.
+        passed: (N,) bool: whether the guard let it pass; where not, the residual is nought.
+    """
+
+    residual: Tensor
+    mask: Tensor
+    luminance: Tensor
+    enhanced: Tensor
+    passed: Tensor
+
+
+class _Face(NamedTuple):
+    """One face to be computed, on the device; its ``numbers`` are still on the host."""
+
+    picture: Tensor
+    maps: Tensor
+    last: Seen
+    numbers: Floats
+
+
+def _numbers(box: Box, rows: NDArray[Any], columns: NDArray[Any]) -> Floats:
+    """What differs from face to face, (4 + 2*scale*S,): ``box`` and the two sides of its mask."""
+    return np.concatenate([box, rows, columns], dtype=np.float32)
+
+
+def _parts(crops: Sequence[Crop]) -> Iterator[list[int]]:
+    """The crops by bucket, as many together as there is a graph for."""
+    for side in sorted({crop.size for crop in crops}):
+        chosen = [i for i, crop in enumerate(crops) if crop.size == side]
+        for size in batch_sizes(len(chosen)):
+            yield chosen[:size]
+            chosen = chosen[size:]
 
 
 def cut(pixels: Tensor, crop: Crop) -> Tensor:

@@ -24,7 +24,6 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("device_frame", "paste"): "the mask is the same on every device",
     ("device_frame", "paths"): "batches are split where graphs are",
     ("device_steady", "attention"): "luminance is the same everywhere",
-    ("device_steady", "consistency"): "a residual is measured against the plain upscale",
     ("device_steady", "steady"): "the same formula, with the same figures",
     ("engine", "attention"): "the engine runs both networks and what lies between them",
     ("engine", "bisenet"): "the component network's graph has its input's size",

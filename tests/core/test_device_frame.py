@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome
+from cagface_core.crop import cut as crop_of
 from cagface_core.device_frame import DeviceFrame
-from cagface_core.device_steady import DeviceSteadier
+from cagface_core.device_steady import DeviceSteadier, Seen, blurred_luminance, mix
+from cagface_core.paste import upscale_frame
 from cagface_core.pixels import PixelFormat, convert
+from cagface_core.steady import Steadier
 from cagface_core.types import Crop, Enhanced, Image
 
 CPU_EXACT = "cpu-float32"
@@ -154,3 +157,84 @@ def test_pixel_formats_are_those_opencv_reads(frames: list[Frame], wanted: Pixel
         assert np.abs(planes - theirs)[: rgb.shape[0]].max() <= 1
     with pytest.raises(ValueError, match="needs even sides"):
         convert(levels[:, 1:], wanted)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_face_is_steadied_on_the_device_as_on_the_processor(scale: int):
+    """It stays, moves, changes its bucket both ways, and is found elsewhere."""
+    crops = [
+        Crop(30, 20, 64), Crop(30, 20, 64), Crop(33, 15, 64), Crop(20, 10, 96), Crop(21, 8, 96),
+        Crop(40, 30, 64), Crop(103, 30, 64), Crop(103, 30, 64),
+    ]  # fmt: skip
+    rng = np.random.default_rng(5)
+    still = cv2.GaussianBlur(rng.integers(0, 256, (140, 180, 3), np.uint8), (0, 0), 4)
+    here, there = Steadier(), DeviceSteadier()
+    mixed = 0
+    for crop in crops:
+        noisy = cv2.add(still, rng.normal(0, 2, still.shape), dtype=cv2.CV_8U)
+        rgb = np.asarray(noisy, np.uint8)
+        rgb[:, 90:] = rgb[:, 90:] // 2 + rng.integers(0, 60)  # a part that is not still
+        picture = crop_of(rgb, crop)
+        side = scale * crop.size
+        residual = rng.normal(0, 6, (side, side, 3)).astype(np.float32)
+        plain = upscale_frame(picture, scale)
+        expected = here.steady(1, crop, picture, plain, residual)
+        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+        base = torch.from_numpy(plain).permute(2, 0, 1)[None].float()
+        enhanced = base + torch.from_numpy(residual).permute(2, 0, 1)[None]
+        last, box = there.recall(1, crop, scale, pixels.device)
+        blurred = blurred_luminance(pixels)
+        steadied = mix(enhanced, blurred, last.enhanced, last.luminance, torch.tensor([box]))
+        there.keep(1, Seen(crop, blurred, steadied))
+        got = (steadied - base)[0].permute(1, 2, 0).numpy()
+        mixed += bool(np.abs(expected - residual).max() > 3)
+        # OpenCV's luminance is rounded to whole levels, so the weights differ a little.
+        assert np.abs(got - expected).max() < 2, crop
+        assert np.abs(got - expected).mean() < 0.1, crop
+    assert mixed >= 5
+
+
+def test_faces_of_one_bucket_are_computed_together(
+    enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+):
+    """As a graph would have it: three faces are two and one, and come out as one by one."""
+
+    class Shapes:
+        """In the place of graphs: computes the same, and notes the batches."""
+
+        def __init__(self) -> None:
+            self.seen = list[tuple[int, ...]]()
+
+        def try_capture(self, *inputs: torch.Tensor) -> bool:
+            self.seen.append(tuple(inputs[0].shape))
+            return True
+
+        def __call__(self, *inputs: torch.Tensor) -> object:
+            return compute(*inputs)
+
+    device_frame = enhancer.device_frame(enhancer.tuning)
+    compute = device_frame._compute  # pyright: ignore[reportPrivateUsage]
+    crops = [Crop(60, 0, 96), Crop(100, 30, 64), Crop(10, 150, 64), Crop(200, 40, 64)]
+    begun = device_frame.begin(frames[0].rgb)
+    maps = enhancer.engine.parse([crop_of(frames[0].rgb, crop) for crop in crops])
+
+    def canvas(steadier: DeviceSteadier) -> torch.Tensor:
+        reaches = [(crop.x, crop.y, crop.size) for crop in crops]
+        strengths = [1.0, 0.5, 1.0, 1.0]
+        numbers = range(4)
+        made, passed = device_frame.finish(
+            begun, numbers, crops, reaches, maps, strengths, steadier
+        )
+        assert passed.tolist() == [True] * 4
+        return made
+
+    graphs = Shapes()
+    monkeypatch.setattr(device_frame, "_graph", graphs)
+    together = [canvas(steadier) for steadier in [DeviceSteadier()] * 2]
+    assert graphs.seen == 2 * [(2, 3, 64, 64), (1, 3, 64, 64), (1, 3, 96, 96)]
+    monkeypatch.setattr(device_frame, "_graph", None)
+    monkeypatch.setattr("cagface_core.device_frame.batch_sizes", lambda count: [1] * count)
+    alone = [canvas(steadier) for steadier in [DeviceSteadier()] * 2]
+    for ours, expected in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours, expected, atol=0.02, rtol=0)
+    assert not torch.equal(together[0], begun.base)

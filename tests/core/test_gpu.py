@@ -130,21 +130,33 @@ def test_the_whole_frame_is_what_the_processor_composes(
 
 
 def test_one_graph_serves_every_position(enhancer: FaceEnhancer, frames: list[Frame]):
+    """Of a face that moves, with what is remembered of it, as without graphs."""
     device_frame = enhancer.device_frame(enhancer.tuning)
     device_frame.capture(1)
+    graph = device_frame._graph  # pyright: ignore[reportPrivateUsage]
+    assert graph is not None
+    captured = len(graph._graphs)  # pyright: ignore[reportPrivateUsage]
     begun = device_frame.begin(frames[0].rgb)
     maps = enhancer.engine.parse([frames[0].rgb[72:168, 112:208]])
     free = torch.cuda.memory_reserved()
-    seen = set[float]()
-    for x in range(0, 200, 25):
-        crops, reaches = [Crop(x, 0, 96)], [(x, 0, 96)]
-        canvas, passed = device_frame.finish(
-            begun, [1], crops, reaches, maps, [1.0], DeviceSteadier()
-        )
-        assert passed.all()
-        seen.add(float((canvas - begun.base).abs().mean()))
-    assert len(seen) > 4
+
+    def canvases() -> list[torch.Tensor]:
+        steadier = DeviceSteadier()
+        made: list[torch.Tensor] = []
+        for x in (0, 1, 1, 4, *range(25, 200, 25)):
+            crops, reaches = [Crop(x, 0, 96)], [(x, 0, 96)]
+            canvas, passed = device_frame.finish(begun, [1], crops, reaches, maps, [1.0], steadier)
+            assert passed.all()
+            made.append(canvas)
+        return made
+
+    by_graph = canvases()
+    assert len({float((canvas - begun.base).abs().mean()) for canvas in by_graph}) > 6
+    assert len(graph._graphs) == captured  # pyright: ignore[reportPrivateUsage]
     assert torch.cuda.memory_reserved() - free < 2**28
+    device_frame._graph = None  # pyright: ignore[reportPrivateUsage]
+    for ours, expected in zip(by_graph, canvases(), strict=True):
+        torch.testing.assert_close(ours, expected, atol=1.0, rtol=0)
 
 
 def test_device_memory_is_flat_over_ten_thousand_frames(enhancer: FaceEnhancer, scene: Scene):
