@@ -13,24 +13,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cagface_core.attention import MAP_PX
 from cagface_core.consistency import resize
 from cagface_core.crop import BUCKETS_PX
+from cagface_core.crop import cut as cut_picture
 from cagface_core.cuda_graph import Graphed
-from cagface_core.device_steady import Box, DeviceSteadier, Seen, blurred_luminance, mix
+from cagface_core.device_steady import MOVE_NUMBERS, DeviceSteadier, Seen, blur, mix
 from cagface_core.engine import Engine
 from cagface_core.paste import ramps
 from cagface_core.paths import BATCHES, Runner, batch_sizes
+from cagface_core.steady import FLOW_PX, make_thumb
 from cagface_core.types import Crop, Floats, Image
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A frame on the device: its (H, W, 3) uint8 pixels, (3, S*H, S*W) float32 upscale."""
+    """A frame (H, W, 3) uint8 on the host, on the device, and its (3, S*H, S*W) float32 upscale."""
 
+    rgb: Image
     pixels: Tensor
     base: Tensor
 
@@ -59,13 +61,13 @@ class DeviceFrame:
             return
         device, steadier = self.engine.device, DeviceSteadier()
         for side in BUCKETS_PX:
-            crop = Crop(0, 0, side)
-            last, box = steadier.recall(0, crop, self.scale, device)
+            thumb = np.zeros((FLOW_PX, FLOW_PX), np.uint8)
+            last, moves = steadier.recall(0, Crop(0, 0, side), thumb, self.scale, device)
             one = _Face(
                 torch.zeros(1, 3, side, side, device=device),
                 torch.zeros(1, 3, MAP_PX, MAP_PX, device=device),
                 last,
-                _numbers(box, *2 * (np.zeros(self.scale * side),)),
+                np.concatenate([moves, np.zeros(2 * self.scale * side, np.float32)]),
             )
             for batch in BATCHES:
                 if batch <= max_faces:
@@ -78,7 +80,7 @@ class DeviceFrame:
         planes = pixels.permute(2, 0, 1)[None].float()
         height, width = (self.scale * side for side in rgb.shape[:2])
         base = planes if self.scale == 1 else resize(planes, height, width)
-        return Begun(pixels, base[0].round().clamp(0, 255))
+        return Begun(rgb, pixels, base[0].round().clamp(0, 255))
 
     @torch.inference_mode()
     def finish(
@@ -107,13 +109,15 @@ class DeviceFrame:
         canvas = begun.base.clone()
         height, width = begun.pixels.shape[:2]
         steadier.forget_others(set(ids))
-        faces: list[_Face] = []
+        faces, thumbs = list[_Face](), list[Image]()
         for key, crop, reach, found, strength in zip(
             ids, crops, reaches, maps, strengths, strict=True
         ):
-            last, box = steadier.recall(key, crop, self.scale, canvas.device)
+            thumb = make_thumb(cut_picture(begun.rgb, crop))
+            thumbs.append(thumb)
+            last, moves = steadier.recall(key, crop, thumb, self.scale, canvas.device)
             rows, columns = ramps(crop, reach, height, width, self.scale)
-            numbers = _numbers(box, strength * rows, columns)
+            numbers = np.concatenate([moves, np.float32(strength) * rows, columns])
             faces.append(_Face(cut(begun.pixels, crop), found, last, numbers))
         shown: dict[int, tuple[Tensor, Tensor]] = {}
         passed: dict[int, Tensor] = {}
@@ -121,7 +125,8 @@ class DeviceFrame:
             made = self._run(self._inputs([faces[i] for i in part]))
             for k, i in enumerate(part):
                 one = slice(k, k + 1)
-                steadier.keep(ids[i], Seen(crops[i], made.luminance[one], made.enhanced[one]))
+                seen = Seen(crops[i], thumbs[i], made.blurred[one], made.enhanced[one])
+                steadier.keep(ids[i], seen)
                 shown[i], passed[i] = (made.residual[k], made.mask[k]), made.passed[one]
         for i, crop in enumerate(crops):  # the smallest last: it stays on top
             self._blend(canvas, begun, *shown[i], crop)
@@ -132,7 +137,7 @@ class DeviceFrame:
         """What :meth:`_compute` takes, of faces of one bucket."""
         numbers = self._send(np.stack([face.numbers for face in faces]))
         tensors = (
-            (face.picture, face.maps, face.last.luminance, face.last.enhanced) for face in faces
+            (face.picture, face.maps, face.last.blurred, face.last.enhanced) for face in faces
         )
         return *map(torch.cat, zip(*tensors, strict=True)), numbers
 
@@ -144,7 +149,7 @@ class DeviceFrame:
         return self._compute(*inputs)
 
     def _compute(
-        self, pictures: Tensor, maps: Tensor, last_luminance: Tensor, last_enhanced: Tensor,
+        self, pictures: Tensor, maps: Tensor, last_blurred: Tensor, last_enhanced: Tensor,
         numbers: Tensor, *, run: Runner | None = None,
     ) -> _Outputs:  # fmt: skip
         """Enhance faces and make ready to blend; the same kernels wherever they lie.
@@ -152,9 +157,11 @@ class DeviceFrame:
         Args:
             pictures: (N, 3, S, S) float32 in levels.
             maps: (N, 3, MAP_PX, MAP_PX).
-            last_luminance: see :class:`cagface_core.device_steady.Seen`; of all, as the others.
+            last_blurred: see :class:`cagface_core.device_steady.Seen`; of all, as the others.
             last_enhanced: likewise.
-            numbers: (N, 4 + 2*scale*S), see :func:`_numbers`.
+            numbers: (N, MOVE_NUMBERS + 2*scale*S): how they have moved, see
+                :meth:`cagface_core.device_steady.DeviceSteadier.recall`, and the two sides of
+                their masks, see :func:`cagface_core.paste.ramps`.
             run: the network to use in place of the engine's runner.
         """
         side = self.scale * pictures.shape[-1]
@@ -164,10 +171,10 @@ class DeviceFrame:
         passed = size < self.guard_levels
         residual = torch.where(passed[:, None, None, None], residual, 0.0)
         plain = resize(pictures, side, side)
-        blurred = blurred_luminance(pictures)
-        boxes = numbers[:, :4].long()
-        enhanced = mix(plain + residual, blurred, last_enhanced, last_luminance, boxes)
-        rows, columns = numbers[:, 4:].view(len(numbers), 2, side).unbind(1)
+        blurred = blur(pictures)
+        moves = numbers[:, :MOVE_NUMBERS]
+        enhanced = mix(plain + residual, blurred, last_enhanced, last_blurred, moves)
+        rows, columns = numbers[:, MOVE_NUMBERS:].view(len(numbers), 2, side).unbind(1)
         mask = rows[:, :, None] * columns[:, None, :]
         return _Outputs(enhanced - plain, mask, blurred, enhanced, passed)
 
@@ -204,14 +211,14 @@ class _Outputs(NamedTuple):
     Attributes:
         residual: (N, 3, scale*S, scale*S), what they add to the plain upscale, in levels.
         mask: (N, scale*S, scale*S), where and how strongly they are shown.
-        luminance: (N, 1, S, S), and
+        blurred: (N, 3, S, S), and
         enhanced: (N, 3, scale*S, scale*S): see :class:`cagface_core.device_steady.Seen`.
         passed: (N,) bool: whether the guard let it pass; where not, the residual is nought.
     """
 
     residual: Tensor
     mask: Tensor
-    luminance: Tensor
+    blurred: Tensor
     enhanced: Tensor
     passed: Tensor
 
@@ -223,11 +230,6 @@ class _Face(NamedTuple):
     maps: Tensor
     last: Seen
     numbers: Floats
-
-
-def _numbers(box: Box, rows: NDArray[Any], columns: NDArray[Any]) -> Floats:
-    """What differs from face to face, (4 + 2*scale*S,): ``box`` and the two sides of its mask."""
-    return np.concatenate([box, rows, columns], dtype=np.float32)
 
 
 def _parts(crops: Sequence[Crop]) -> Iterator[list[int]]:

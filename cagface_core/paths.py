@@ -274,7 +274,7 @@ def find_place(name: str) -> Place:
 def cpu_paths(facts: Mapping[str, Any]) -> tuple[str, ...]:
     """Name the processor's paths that work here with weights of these facts."""
     paths = ["cpu-float32"]
-    if _knows_bfloat16():
+    if knows_bfloat16():
         paths.append("cpu-bfloat16")
     if FACT in facts and computes_int8():
         paths.append("cpu-int8")
@@ -283,7 +283,7 @@ def cpu_paths(facts: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def _knows_bfloat16() -> bool:
+def knows_bfloat16() -> bool:
     """Whether the processor computes in bfloat16; elsewhere it is emulated, many times slower."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
@@ -306,7 +306,7 @@ def open_runner(network: FoldedCAGFace, where: Place, facts: Mapping[str, Any]) 
     if ranges is not None:
         if not computes_int8():
             raise DeviceError(f"device {where.path}: this torch has no 8-bit operators here")
-        dtype = torch.bfloat16 if _knows_bfloat16() else torch.float32
+        dtype = torch.bfloat16 if knows_bfloat16() else torch.float32
         return Int8Runner(network, where, dtype, ranges)
     if where.path == "cuda-graph":
         return GraphRunner(network, where, GraphPool(where.device))

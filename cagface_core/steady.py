@@ -1,14 +1,16 @@
 """An enhanced face and the one before in; the face out, steadied where its input stands still.
 
-A network that sharpens also sharpens noise, anew in every frame, which shows as shimmer on a
-still face. Where the input hardly changes, the enhanced picture is averaged over time, as
-temporal denoising does; where it moves, nothing is mixed in, so nothing can trail behind.
+A network that sharpens also sharpens noise, anew in every frame, which shows as shimmer. Where the
+input hardly changes, the enhanced picture is averaged over time, as temporal denoising does. Where
+it moves, what was shown before is moved along by the optical flow, and averaged in where the input,
+moved likewise, is what is there now; where it is not, nothing is mixed in, so nothing can trail
+behind.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -20,10 +22,19 @@ SHARE = 0.5
 """How much of a still pixel comes from the frames before: noise falls by a factor of 1.7."""
 
 STILL_LEVELS = 2.5
-"""A pixel moves when its blurred luminance changes by this many levels; in between, in part."""
+"""A pixel moves when its luminance, blurred, changes by this many levels; in between, in part."""
+
+SAME_LEVELS = 4.0
+"""What moved is another when, blurred, one of its colours differs by this many levels."""
 
 BLUR_PX = 1.5
-"""Of the input, before its luminance is compared: noise is not motion."""
+"""Of the input, before it is compared: noise is not motion."""
+
+FLOW_PX = 64
+"""Side of the picture in which motion is found: a finer field follows noise and steadies less."""
+
+_NOTHING = (-1e3, -1e3, -1e3)  # is like no colour
+_REST_LEVELS = 0.5  # a picture that changed by less on average, so small, has not moved
 
 Floats = NDArray[np.float32]
 SeenT = TypeVar("SeenT")
@@ -31,10 +42,11 @@ SeenT = TypeVar("SeenT")
 
 @dataclass(slots=True)
 class _Seen:
-    """A face as it was last shown: its crop, luminance (S, S) blurred, picture in 0..255."""
+    """A face as it was last shown: its crop, thumb, input (S, S, 3) blurred, picture in 0..255."""
 
     crop: Crop
-    luminance: Floats
+    thumb: Image
+    blurred: Floats
     enhanced: Floats
 
 
@@ -51,6 +63,41 @@ class Memory(Generic[SeenT]):
     def forget_others(self, ids: set[int]) -> None:
         """Forget the faces that are not among ``ids``."""
         self._seen = {key: seen for key, seen in self._seen.items() if key in ids}
+
+
+def make_thumb(picture: Image) -> Image:
+    """What motion is found in of a crop (S, S, 3) uint8 RGB: (FLOW_PX, FLOW_PX) uint8 grey."""
+    small = cv2.resize(picture, (FLOW_PX, FLOW_PX), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def find_flow(crop: Crop, thumb: Image, last_crop: Crop, last_thumb: Image) -> Floats | None:
+    """Tell where each part of a face was in the frame before.
+
+    Args:
+        crop: where the face lies.
+        thumb: its :func:`make_thumb`.
+        last_crop: where it lay.
+        last_thumb: what it looked like there.
+
+    Returns:
+        (FLOW_PX, FLOW_PX, 2) float32: how far to the right and down it was, in pixels of the
+        frame; None where nothing has moved.
+    """
+    zoom = crop.size / last_crop.size
+    there = np.array([[zoom, 0, 0], [0, zoom, 0]])
+    for axis, (now, before) in enumerate(((crop.x, last_crop.x), (crop.y, last_crop.y))):
+        there[axis, 2] = (now - before) * FLOW_PX / last_crop.size + (zoom - 1) / 2
+    before = cv2.warpAffine(
+        last_thumb, there, (FLOW_PX, FLOW_PX), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    if cv2.norm(thumb, before, cv2.NORM_L1) < _REST_LEVELS * thumb.size:
+        return None
+    finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    new: Any = None
+    flow = np.asarray(finder.calc(thumb, np.asarray(before, np.uint8), new), np.float32)
+    return flow * np.float32(crop.size / FLOW_PX)
 
 
 class Steadier(Memory[_Seen]):
@@ -75,32 +122,89 @@ class Steadier(Memory[_Seen]):
         """
         scale = plain.shape[0] // crop.size
         enhanced = np.asarray(cv2.add(plain, residual, dtype=cv2.CV_32F), np.float32)
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        luminance = np.asarray(cv2.GaussianBlur(grey, (0, 0), BLUR_PX), np.float32)
+        blurred = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), BLUR_PX)
+        seen = _Seen(crop, make_thumb(picture), np.asarray(blurred, np.float32), enhanced)
         last = self._seen.get(id)
         if last is not None and last.enhanced.shape[0] == scale * last.crop.size:
-            _mix(enhanced, luminance, crop, last, scale)
-        self._seen[id] = _Seen(crop, luminance, enhanced)
+            still = _mix_still(seen, last, scale)
+            _mix_moved(seen, last, scale, still)
+        self._seen[id] = seen
         return np.asarray(cv2.subtract(enhanced, plain, dtype=cv2.CV_32F), np.float32)
 
 
-def _mix(enhanced: Floats, luminance: Floats, crop: Crop, last: _Seen, scale: int) -> None:
-    """Blend the last picture into ``enhanced``, in place, where both crops show a still pixel."""
+def _mix_still(now: _Seen, last: _Seen, scale: int) -> Floats:
+    """Blend the last picture in, in place, where both crops show a still pixel.
+
+    Returns:
+        (S, S), how much of it: 1 where nothing has changed.
+    """
+    crop, weights = now.crop, np.zeros(now.blurred.shape[:2], np.float32)
     left, top = max(crop.x, last.crop.x), max(crop.y, last.crop.y)
     right = min(crop.x + crop.size, last.crop.x + last.crop.size)
     bottom = min(crop.y + crop.size, last.crop.y + last.crop.size)
     if right - left < 2 or bottom - top < 2:
-        return
+        return weights
 
     def shared(picture: Floats, origin: Crop, factor: int) -> Floats:
         rows = slice((top - origin.y) * factor, (bottom - origin.y) * factor)
         columns = slice((left - origin.x) * factor, (right - origin.x) * factor)
         return picture[rows, columns]
 
-    change = np.abs(shared(luminance, crop, 1) - shared(last.luminance, last.crop, 1))
-    change = cv2.dilate(change, np.ones((3, 3), np.uint8))
-    weight = np.asarray(SHARE * np.clip(1 - change / STILL_LEVELS, 0, 1), np.float32)
-    size = ((right - left) * scale, (bottom - top) * scale)
-    weight = np.asarray(cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR), np.float32)
-    now = shared(enhanced, crop, scale)
-    now[:] = cv2.blendLinear(shared(last.enhanced, last.crop, scale), now, weight, 1 - weight)
+    change = cv2.subtract(shared(now.blurred, crop, 1), shared(last.blurred, last.crop, 1))
+    weight = _weigh(np.abs(cv2.cvtColor(change, cv2.COLOR_RGB2GRAY)), STILL_LEVELS)
+    shared(weights, crop, 1)[:] = weight
+    enhanced = shared(now.enhanced, crop, scale)
+    _blend(enhanced, shared(last.enhanced, last.crop, scale), SHARE * weight)
+    return weights
+
+
+def _mix_moved(now: _Seen, last: _Seen, scale: int, still: Floats) -> None:
+    """Blend in what the last picture showed of what has moved, in place, where it is not still."""
+    flow = find_flow(now.crop, now.thumb, last.crop, last.thumb)
+    if flow is None:
+        return
+    there = _places(flow, now.crop, last.crop, 1)
+    red, green, blue = cv2.split(cv2.absdiff(now.blurred, _sample(last.blurred, there)))
+    # In all colours: there is more that may look alike where one looks for it.
+    most = np.asarray(cv2.max(cv2.max(red, green), blue), np.float32)
+    weight = SHARE * _weigh(most, SAME_LEVELS) * (1 - still)
+    if scale > 1:
+        there = _places(flow, now.crop, last.crop, scale)
+    _blend(now.enhanced, _sample(last.enhanced, there), weight)
+
+
+def _sample(picture: Floats, there: Floats) -> Floats:
+    """Take a picture's pixels at (x, y); beyond its border is what is like no colour."""
+    second: Any = None  # OpenCV's stub knows no maps of two channels
+    sampled = cv2.remap(
+        picture, there, second, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
+        borderValue=_NOTHING,
+    )  # fmt: skip
+    return np.asarray(sampled, np.float32)
+
+
+def _places(flow: Floats, crop: Crop, last: Crop, scale: int) -> Floats:
+    """Where the pixels of a crop, ``scale`` times as large, were in that before: (..., 2), x, y."""
+    over = 2  # beyond the border the flow goes on as it is there
+    wide = cv2.copyMakeBorder(flow, over, over, over, over, cv2.BORDER_REPLICATE)
+    step = crop.size / FLOW_PX
+    at = (np.arange(-over, FLOW_PX + over, dtype=np.float32) + 0.5) * np.float32(step)
+    wide[..., 0] += at + (crop.x - last.x)
+    wide[..., 1] += at[:, None] + (crop.y - last.y)
+    wide = wide * np.float32(scale) - np.float32(0.5)
+    side, edge = round((FLOW_PX + 2 * over) * step * scale), round(over * step * scale)
+    large = cv2.resize(wide, (side, side), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large[edge:-edge, edge:-edge], np.float32)
+
+
+def _weigh(change: Floats, limit_levels: float) -> Floats:
+    """How surely pixels show the same, 0 to 1, by how much they differ."""
+    worst = np.asarray(cv2.dilate(change, np.ones((3, 3), np.uint8)), np.float32)
+    return np.clip(1 - worst / np.float32(limit_levels), 0, 1)
+
+
+def _blend(enhanced: Floats, other: Floats, weight: Floats) -> None:
+    """Blend another picture into one, in place, as ``weight`` says, which is enlarged to it."""
+    size = enhanced.shape[1], enhanced.shape[0]
+    share = np.asarray(cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR), np.float32)
+    cv2.blendLinear(other, enhanced, share, 1 - share, dst=enhanced)

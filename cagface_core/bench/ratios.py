@@ -21,7 +21,14 @@ from cagface_core.evaluate.methods import bicubic, opencv_peers
 from cagface_core.evaluate.peers import build_peer
 from cagface_core.fold import FoldedCAGFace, fold, place
 from cagface_core.paste import upscale_frame
-from cagface_core.paths import CpuGraphRunner, Place, Runner, TorchRunner, find_device
+from cagface_core.paths import (
+    CpuGraphRunner,
+    Place,
+    Runner,
+    TorchRunner,
+    find_device,
+    knows_bfloat16,
+)
 
 FOLDED_GOAL = 2.5
 EDSR_GOAL = 4.0
@@ -50,7 +57,7 @@ def compare_folded(
         unfolded = CAGFace(checkpoint.PRESETS[preset]).eval()
         folded = fold(unfolded)
         for side_px in sides_px:
-            for precision in ("float32", "bfloat16"):
+            for precision in _precisions(device):
                 dtype = getattr(torch, precision)
                 given = block_for(folded, 1, side_px, device)
                 block = given.to(dtype, memory_format=torch.channels_last)
@@ -66,6 +73,13 @@ def compare_folded(
                 for ((slower, _), (faster, _)), goal in zip(pairwise(works), goals, strict=True):
                     times = times_ms[slower], times_ms[faster]
                     results.ratios.append(_row(slower, faster, precision, side_px, *times, goal))
+
+
+def _precisions(device: torch.device) -> tuple[str, ...]:
+    """Those that the device computes in by itself."""
+    if device.type == "cpu" and not knows_bfloat16():
+        return ("float32",)
+    return "float32", "bfloat16"
 
 
 def _as_it_runs(network: FoldedCAGFace, device: torch.device, dtype: torch.dtype) -> Runner:
@@ -109,7 +123,7 @@ def compare_peers(where: str, data: Path | None, budget: Budget, results: Result
     side_px, device = _PEER_SIDE_PX, find_device(where)
     network = open_network("nano").folded
     edsr = build_peer("edsr-baseline").eval()
-    for precision in ("float32", "bfloat16"):
+    for precision in _precisions(device):
         dtype = getattr(torch, precision)
         block = block_for(network, 1, side_px, device)
         rgb = block[:, :3].to(dtype).contiguous(memory_format=torch.channels_last)

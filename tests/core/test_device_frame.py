@@ -13,10 +13,10 @@ import torch
 from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome
 from cagface_core.crop import cut as crop_of
 from cagface_core.device_frame import DeviceFrame
-from cagface_core.device_steady import DeviceSteadier, Seen, blurred_luminance, mix
+from cagface_core.device_steady import DeviceSteadier, Seen, blur, mix
 from cagface_core.paste import upscale_frame
 from cagface_core.pixels import PixelFormat, convert
-from cagface_core.steady import Steadier
+from cagface_core.steady import Steadier, make_thumb
 from cagface_core.types import Crop, Enhanced, Image
 
 CPU_EXACT = "cpu-float32"
@@ -169,29 +169,35 @@ def test_a_face_is_steadied_on_the_device_as_on_the_processor(scale: int):
     rng = np.random.default_rng(5)
     still = cv2.GaussianBlur(rng.integers(0, 256, (140, 180, 3), np.uint8), (0, 0), 4)
     here, there = Steadier(), DeviceSteadier()
-    mixed = 0
-    for crop in crops:
+    mixed = moved = 0
+    for number, crop in enumerate(crops):
+        if number in (1, 3, 7):  # all moves
+            still = np.roll(still, (1, 3), (0, 1))
         noisy = cv2.add(still, rng.normal(0, 2, still.shape), dtype=cv2.CV_8U)
         rgb = np.asarray(noisy, np.uint8)
         rgb[:, 90:] = rgb[:, 90:] // 2 + rng.integers(0, 60)  # a part that is not still
         picture = crop_of(rgb, crop)
         side = scale * crop.size
-        residual = rng.normal(0, 6, (side, side, 3)).astype(np.float32)
+        noise = rng.normal(0, 12, (side, side, 3)).astype(np.float32)
+        residual = np.asarray(cv2.GaussianBlur(noise, (0, 0), 1), np.float32)
         plain = upscale_frame(picture, scale)
         expected = here.steady(1, crop, picture, plain, residual)
         pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
         base = torch.from_numpy(plain).permute(2, 0, 1)[None].float()
         enhanced = base + torch.from_numpy(residual).permute(2, 0, 1)[None]
-        last, box = there.recall(1, crop, scale, pixels.device)
-        blurred = blurred_luminance(pixels)
-        steadied = mix(enhanced, blurred, last.enhanced, last.luminance, torch.tensor([box]))
-        there.keep(1, Seen(crop, blurred, steadied))
+        thumb = make_thumb(picture)
+        last, moves = there.recall(1, crop, thumb, scale, pixels.device)
+        moved += int(moves[3])
+        blurred, numbers = blur(pixels), torch.from_numpy(moves)[None]
+        steadied = mix(enhanced, blurred, last.enhanced, last.blurred, numbers)
+        there.keep(1, Seen(crop, thumb, blurred, steadied))
         got = (steadied - base)[0].permute(1, 2, 0).numpy()
         mixed += bool(np.abs(expected - residual).max() > 3)
         # OpenCV's luminance is rounded to whole levels, so the weights differ a little.
         assert np.abs(got - expected).max() < 2, crop
         assert np.abs(got - expected).mean() < 0.1, crop
     assert mixed >= 5
+    assert moved >= 5
 
 
 def test_faces_of_one_bucket_are_computed_together(

@@ -1,5 +1,6 @@
 import itertools
 
+import cv2
 import numpy as np
 import pytest
 
@@ -82,3 +83,32 @@ def test_a_face_is_found_again_where_its_crop_has_moved_to():
     assert (rows.min(), rows.max()) == (2 * 52, 2 * 56 - 1)
     assert (columns.min(), columns.max()) == (2 * 36, 2 * 40 - 1)
     assert np.abs(after[rows, columns] - 20).max() < 1  # half of it comes from the frame before
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_face_that_moves_is_steadied_along_its_way(scale: int):
+    """By 1.5 pixels a frame, within its crop: what shimmers is less, what is there stays."""
+    steadier, crop, frames = Steadier(), Crop(30, 30, 128), 12
+    large = cv2.GaussianBlur(
+        np.random.default_rng(3).integers(0, 256, (200, 200, 3), np.uint8), (0, 0), 2.5
+    )
+    large = cv2.normalize(large, None, 20, 235, cv2.NORM_MINMAX)
+    rng = np.random.default_rng(4)
+    raw, calm = [], []
+    for number in range(frames):
+        step = np.array([[1, 0, 1.5 * number], [0, 1, 0.5 * number]])
+        moved = cv2.warpAffine(large, step, (200, 200), borderMode=cv2.BORDER_REFLECT)
+        picture = np.ascontiguousarray(moved[30:158, 30:158])
+        shimmer = rng.normal(0, 6, (128 * scale, 128 * scale, 3)).astype(np.float32)
+        got = steady(steadier, crop, picture, shimmer, scale)
+        raw.append(shimmer)
+        calm.append(got)
+    inner = np.s_[20 * scale : -20 * scale, 20 * scale : -20 * scale]
+
+    def strength(residuals: list[np.ndarray]) -> float:
+        """Of the shimmer: what is right is no residual at all."""
+        return float(np.mean([residual[inner].std() for residual in residuals[4:]]))
+
+    assert strength(calm) < 0.7 * strength(raw)
+    smooth = np.mean([cv2.GaussianBlur(r, (0, 0), 4)[inner] for r in calm[4:]], 0)
+    assert np.abs(smooth).mean() < 0.5  # no drift
