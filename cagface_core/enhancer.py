@@ -373,7 +373,7 @@ class FaceEnhancer:
             log.warning("%s: %s; further failures of this kind are only counted", what, error)
 
     def _steady(self, work: _Work, residuals: list[Floats | None], state: State) -> None:
-        """Average still faces over time, in place."""
+        """Average faces over time, in place."""
         shown = {f.id for f, r in zip(work.faces, residuals, strict=True) if r is not None}
         state.steadier.forget_others(shown)
         for index, (face, residual) in enumerate(zip(work.faces, residuals, strict=True)):

@@ -57,6 +57,19 @@ def test_the_fastest_is_taken_and_remembered(cache: Path):
     assert len(json.loads(cache.read_text())) == 2
 
 
+@pytest.mark.parametrize(("eight_ms", "best"), [(6.0, "cpu-int8"), (7.0, "cpu-bfloat16")])
+def test_8_bit_is_taken_where_it_is_faster_by_far(cache: Path, eight_ms: float, best: str):
+    choose([])
+    held = json.loads(cache.read_text())
+    paths = ("cpu-float32", "cpu-bfloat16", "cpu-int8")
+    fastest(paths, lambda path: Timed(path, 1, []), 6, "a")
+    (key,) = json.loads(cache.read_text()).keys() - held.keys()
+    times_ms = {"cpu-float32": 30.0, "cpu-bfloat16": 10.0, "cpu-int8": eight_ms}
+    cache.write_text(json.dumps({key: times_ms}))
+    runner, _ = fastest(paths, lambda path: Timed(path, 1, []), 6, "a")
+    assert runner.path == best
+
+
 def test_one_disturbance_does_not_decide(cache: Path):
     class Disturbed(Timed):
         calls = 0
