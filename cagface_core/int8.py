@@ -1,8 +1,8 @@
 """A network and the ranges of its activations in; the same with its residual branches in 8 bit out.
 
-A processor multiplies 8-bit numbers two to four times as often as float32, most laptops' do
-(AVX-VNNI) and few of these know bfloat16. The operators are oneDNN's, those that torch's own
-compiler uses. Between two convolutions a picture never leaves 8 bit: a unit's sum, too, is made
+Processors with VNNI multiply 8-bit numbers two to four times as often as float32; many laptops
+have it, and few of these know bfloat16. The operators are oneDNN's, those that torch's own compiler
+uses. Between two convolutions a picture never leaves 8 bit: a unit's sum, too, is made
 within its second convolution and stored rounded, for a pass over memory to round it would cost as
 much as the convolution. What a backbone was given is added at its end as it came.
 """
