@@ -373,14 +373,15 @@ class FaceEnhancer:
             log.warning("%s: %s; further failures of this kind are only counted", what, error)
 
     def _steady(self, work: _Work, residuals: list[Floats | None], state: State) -> None:
-        """Average faces over time, in place."""
+        """Average faces over time, in place; where time is short, only what stands still."""
         shown = {f.id for f, r in zip(work.faces, residuals, strict=True) if r is not None}
         state.steadier.forget_others(shown)
+        moving = work.tuning.patience == 1
         for index, (face, residual) in enumerate(zip(work.faces, residuals, strict=True)):
             if residual is not None:
-                crop, picture = work.crops[index], work.pictures[index]
-                plain = upscale_frame(picture, work.tuning.scale)
-                residuals[index] = state.steadier.steady(face.id, crop, picture, plain, residual)
+                seen = face.id, work.crops[index], work.pictures[index]
+                plain = upscale_frame(seen[2], work.tuning.scale)
+                residuals[index] = state.steadier.steady(*seen, plain, residual, moving=moving)
 
 
 @dataclass(frozen=True, slots=True)

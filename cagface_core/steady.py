@@ -104,7 +104,8 @@ class Steadier(Memory[_Seen]):
     """Steadies faces with OpenCV."""
 
     def steady(
-        self, id: int, crop: Crop, picture: Image, plain: Image, residual: Floats
+        self, id: int, crop: Crop, picture: Image, plain: Image, residual: Floats, *,
+        moving: bool = True,
     ) -> Floats:  # fmt: skip
         """Steady one face.
 
@@ -116,6 +117,7 @@ class Steadier(Memory[_Seen]):
             plain: (scale*S, scale*S, 3) uint8, its plain upscale; a change of scale forgets the
                 face.
             residual: (scale*S, scale*S, 3), what the network adds to that, in levels.
+            moving: whether what moves is steadied too, which costs most of the time.
 
         Returns:
             The residual, (scale*S, scale*S, 3) float32, of the steadied picture.
@@ -127,7 +129,8 @@ class Steadier(Memory[_Seen]):
         last = self._seen.get(id)
         if last is not None and last.enhanced.shape[0] == scale * last.crop.size:
             still = _mix_still(seen, last, scale)
-            _mix_moved(seen, last, scale, still)
+            if moving:
+                _mix_moved(seen, last, scale, still)
         self._seen[id] = seen
         return np.asarray(cv2.subtract(enhanced, plain, dtype=cv2.CV_32F), np.float32)
 

@@ -1,9 +1,9 @@
 """The time each frame took goes in; what the next may spend, so that the rate holds, comes out.
 
 A late frame helps nobody in a call, so quality gives way and latency does not. What is spared
-first is what is seen least: how often components are looked for, then the size of the network,
-faces far from the camera, the size at which it sees a face, how many faces, the size of the
-picture; last the enhancement.
+first is what is seen least: how often components are looked for and the steadying of what moves,
+then the size of the network, faces far from the camera, the size at which it sees a face, how many
+faces, the size of the picture; last the enhancement.
 """
 
 from __future__ import annotations

@@ -112,3 +112,12 @@ def test_a_face_that_moves_is_steadied_along_its_way(scale: int):
     assert strength(calm) < 0.7 * strength(raw)
     smooth = np.mean([cv2.GaussianBlur(r, (0, 0), 4)[inner] for r in calm[4:]], 0)
     assert np.abs(smooth).mean() < 0.5  # no drift
+
+
+def test_where_time_is_short_only_what_stands_still_is_steadied(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cagface_core.steady.find_flow", lambda *_: pytest.fail("flow was found"))
+    steadier, crop = Steadier(), Crop(0, 0, 192)
+    residual = np.full((192, 192, 3), 5.0, np.float32)
+    steadier.steady(1, crop, SCENE, SCENE, residual, moving=False)
+    mixed = steadier.steady(1, crop, SCENE, SCENE, -residual, moving=False)
+    assert np.abs(mixed).mean() < 0.5
