@@ -18,7 +18,6 @@ from torch import Tensor
 from cagface_core.attention import MAP_PX
 from cagface_core.consistency import resize
 from cagface_core.crop import BUCKETS_PX
-from cagface_core.crop import cut as cut_picture
 from cagface_core.cuda_graph import Graphed
 from cagface_core.device_steady import MOVE_NUMBERS, DeviceSteadier, Seen, blur, mix
 from cagface_core.engine import Engine
@@ -30,9 +29,8 @@ from cagface_core.types import Crop, Floats, Image
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A frame (H, W, 3) uint8 on the host, on the device, and its (3, S*H, S*W) float32 upscale."""
+    """A frame on the device: its (H, W, 3) uint8 pixels, (3, S*H, S*W) float32 upscale."""
 
-    rgb: Image
     pixels: Tensor
     base: Tensor
 
@@ -80,11 +78,11 @@ class DeviceFrame:
         planes = pixels.permute(2, 0, 1)[None].float()
         height, width = (self.scale * side for side in rgb.shape[:2])
         base = planes if self.scale == 1 else resize(planes, height, width)
-        return Begun(rgb, pixels, base[0].round().clamp(0, 255))
+        return Begun(pixels, base[0].round().clamp(0, 255))
 
     @torch.inference_mode()
     def finish(
-        self, begun: Begun, ids: Sequence[int], crops: Sequence[Crop],
+        self, begun: Begun, ids: Sequence[int], crops: Sequence[Crop], pictures: Sequence[Image],
         reaches: Sequence[tuple[float, float, float]], maps: Sequence[Tensor],
         strengths: Sequence[float], steadier: DeviceSteadier,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
@@ -94,6 +92,7 @@ class DeviceFrame:
             begun: the frame.
             ids: the tracks' identities.
             crops: where they lie.
+            pictures: their pixels on the host, (S, S, 3) uint8 RGB: motion is found there.
             reaches: where they are shown, see :func:`cagface_core.paste.ramps`.
             maps: their heatmaps, (1, 3, MAP_PX, MAP_PX) each.
             strengths: 0 shows the plain upscale of a face, 1 the whole enhancement.
@@ -109,12 +108,11 @@ class DeviceFrame:
         canvas = begun.base.clone()
         height, width = begun.pixels.shape[:2]
         steadier.forget_others(set(ids))
-        faces, thumbs = list[_Face](), list[Image]()
-        for key, crop, reach, found, strength in zip(
-            ids, crops, reaches, maps, strengths, strict=True
+        thumbs = [make_thumb(picture) for picture in pictures]
+        faces: list[_Face] = []
+        for key, crop, thumb, reach, found, strength in zip(
+            ids, crops, thumbs, reaches, maps, strengths, strict=True
         ):
-            thumb = make_thumb(cut_picture(begun.rgb, crop))
-            thumbs.append(thumb)
             last, moves = steadier.recall(key, crop, thumb, self.scale, canvas.device)
             rows, columns = ramps(crop, reach, height, width, self.scale)
             numbers = np.concatenate([moves, np.float32(strength) * rows, columns])

@@ -232,10 +232,10 @@ class FaceEnhancer:
         try:
             with clock("device"):
                 ids = [face.id for face in work.faces]
-                reaches = [reach(face) for face in work.faces]
                 canvas, passed = self.device_frame(work.tuning).finish(
-                    begun, ids, work.crops, reaches, maps, work.strengths, state.device_steadier
-                )
+                    begun, ids, work.crops, work.pictures, [reach(face) for face in work.faces],
+                    maps, work.strengths, state.device_steadier,
+                )  # fmt: skip
             with clock("download"):
                 rgb = download(convert(canvas))
                 sane = [bool(ok) for ok in passed.cpu().numpy()]

@@ -75,7 +75,7 @@ class Int8Backbone(nn.Module):
         """Round its weights and lay them out for oneDNN."""
         super().__init__()
         units = cast("Iterable[ResidualUnit]", backbone.units)
-        self.units = [
+        pairs = [
             (
                 _Conv(unit.conv1, ranges[f"{stage}.units.{k}.conv1"]),
                 _Conv(unit.conv2, ranges[f"{stage}.units.{k}.conv2"]),
@@ -83,14 +83,14 @@ class Int8Backbone(nn.Module):
             for k, unit in enumerate(units)
         ]
         self.tail = _Conv(backbone.tail, ranges[f"{stage}.tail"])
-        firsts = [conv1 for conv1, _ in self.units] + [self.tail]
-        self.steps = [(*unit, after) for unit, after in zip(self.units, firsts[1:], strict=True)]
+        firsts = [*(conv1 for conv1, _ in pairs), self.tail]
         self.first = firsts[0]
+        self.units = [(*pair, after) for pair, after in zip(pairs, firsts[1:], strict=True)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, F, H, W) to the same shape and type."""
         y = self.first.rounded(x)
-        for conv1, conv2, after in self.steps:
+        for conv1, conv2, after in self.units:
             hidden = conv1.rectified(y, conv2)
             y = conv2.added(hidden, y, conv1, after)
         return self.tail.added_whole(y, x)
@@ -104,14 +104,13 @@ class _Conv:
         self.scale = max(high - low, 1e-6) / 255
         self.zero = round(-low / self.scale)
         weight = layer.weight.detach().float()
-        self.scales = weight_scales(weight)
-        self.zeros = torch.zeros(len(weight), dtype=torch.int64)
-        levels = (weight / self.scales[:, None, None, None]).round().to(torch.int8)
+        scales, zeros = weight_scales(weight), torch.zeros(len(weight), dtype=torch.int64)
+        levels = (weight / scales[:, None, None, None]).round().to(torch.int8)
         lay_out: Any = torch.ops.onednn.qconv_prepack
-        self.weight: Tensor = lay_out(levels, self.scales, self.scale, self.zero, *_SHAPE)
-        self.bias = None if layer.bias is None else layer.bias.detach().float()
+        laid_out: Tensor = lay_out(levels, scales, self.scale, self.zero, *_SHAPE)
+        self._bias = None if layer.bias is None else layer.bias.detach().float()
         self._run: Any = torch.ops.onednn.qconv2d_pointwise
-        self._fixed = self.weight, self.scales, self.zeros
+        self._weight = laid_out, scales, zeros
 
     def rounded(self, x: Tensor) -> Tensor:
         """Bring (N, C, H, W) to the values that the convolution's input takes, as uint8."""
@@ -121,20 +120,20 @@ class _Conv:
     def rectified(self, x: Tensor, after: _Conv) -> Tensor:
         """Convolve, then ReLU, for ``after``."""
         return self._run(
-            x, self.scale, self.zero, *self._fixed, self.bias, *_SHAPE,
+            x, self.scale, self.zero, *self._weight, self._bias, *_SHAPE,
             after.scale, after.zero, torch.uint8, "relu", [], "",
         )  # fmt: skip
 
     def added(self, x: Tensor, total: Tensor, of: _Conv, after: _Conv) -> Tensor:
         """Convolve, add ``total``, which was made for ``of``, and round for ``after``."""
         return self._run.binary(
-            x, self.scale, self.zero, *self._fixed, total, self.bias, *_SHAPE,
+            x, self.scale, self.zero, *self._weight, total, self._bias, *_SHAPE,
             after.scale, after.zero, torch.uint8, of.scale, of.zero, "sum", 1.0, "none", [], "",
         )  # fmt: skip
 
     def added_whole(self, x: Tensor, total: Tensor) -> Tensor:
         """Convolve and add ``total``, in floating point."""
         return self._run.binary(
-            x, self.scale, self.zero, *self._fixed, total.clone(), self.bias, *_SHAPE,
+            x, self.scale, self.zero, *self._weight, total.clone(), self._bias, *_SHAPE,
             1.0, 0, total.dtype, 1.0, 0, "sum", 1.0, "none", [], "",
         )  # fmt: skip

@@ -21,8 +21,8 @@ from cagface_core.paths import (
     PATHS,
     Place,
     Runner,
-    cpu_paths,
     find_place,
+    knows_bfloat16,
     open_runner,
 )
 
@@ -79,7 +79,7 @@ def open_runners(network: Opened, device: str, notes: list[str]) -> list[Runner]
     found: list[Runner] = []
     for path in wanted:
         try:
-            if path == "cpu-bfloat16" and path not in cpu_paths(network.facts):
+            if path == "cpu-bfloat16" and not knows_bfloat16():
                 raise DeviceError("this processor would emulate it")
             found.append(open_runner(network.folded, Place(path, where.device), network.facts))
         except CagfaceError as error:

@@ -95,6 +95,7 @@ def test_overlapping_and_overhanging_faces(
         device_frame.begin(rgb),
         range(len(crops)),
         crops,
+        pictures,
         [(crop.x, crop.y, crop.size) for crop in crops],
         maps,
         [1.0] * len(crops),
@@ -222,14 +223,15 @@ def test_faces_of_one_bucket_are_computed_together(
     compute = device_frame._compute  # pyright: ignore[reportPrivateUsage]
     crops = [Crop(60, 0, 96), Crop(100, 30, 64), Crop(10, 150, 64), Crop(200, 40, 64)]
     begun = device_frame.begin(frames[0].rgb)
-    maps = enhancer.engine.parse([crop_of(frames[0].rgb, crop) for crop in crops])
+    pictures = [crop_of(frames[0].rgb, crop) for crop in crops]
+    maps = enhancer.engine.parse(pictures)
 
     def canvas(steadier: DeviceSteadier) -> torch.Tensor:
         reaches = [(crop.x, crop.y, crop.size) for crop in crops]
         strengths = [1.0, 0.5, 1.0, 1.0]
         numbers = range(4)
         made, passed = device_frame.finish(
-            begun, numbers, crops, reaches, maps, strengths, steadier
+            begun, numbers, crops, pictures, reaches, maps, strengths, steadier
         )
         assert passed.tolist() == [True] * 4
         return made

@@ -12,6 +12,7 @@ from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome, checkpoin
 from cagface_core.bench.scene import KnownDetector, Scene, make_scene
 from cagface_core.cagface import CAGFaceConfig
 from cagface_core.consistency import resize
+from cagface_core.crop import cut
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.device_steady import DeviceSteadier
 from cagface_core.engine import Engine
@@ -145,7 +146,10 @@ def test_one_graph_serves_every_position(enhancer: FaceEnhancer, frames: list[Fr
         made: list[torch.Tensor] = []
         for x in (0, 1, 1, 4, *range(25, 200, 25)):
             crops, reaches = [Crop(x, 0, 96)], [(x, 0, 96)]
-            canvas, passed = device_frame.finish(begun, [1], crops, reaches, maps, [1.0], steadier)
+            pictures = [cut(frames[0].rgb, crops[0])]
+            canvas, passed = device_frame.finish(
+                begun, [1], crops, pictures, reaches, maps, [1.0], steadier
+            )
             assert passed.all()
             made.append(canvas)
         return made
