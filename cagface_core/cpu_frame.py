@@ -1,52 +1,118 @@
-"""A frame and what its faces gain in; the enhanced frame, made on the processor, out."""
+"""A frame composed on the processor: what needs no network is done beside it, in a thread.
+
+While the network computes the faces of a frame, the frame is upscaled, and what steadying needs of
+the frames before is found: that is about half of the time that a frame takes besides the network.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
+from cagface_core.clock import Clock
 from cagface_core.crop import reach
 from cagface_core.paste import add_to_rgb, feather, find_changes, upscale_frame
 from cagface_core.planes import add_to_planes, upscale_planes
+from cagface_core.steady import Recalled, Steadier
 from cagface_core.types import Change, Crop, Face, Floats, Frame, Image, Planes
 
 
-def face_changes(
-    faces: Sequence[Face], crops: Sequence[Crop], residuals: Sequence[Floats | None],
-    strengths: Sequence[float], frame: Frame,
-) -> list[Change]:  # fmt: skip
-    """What the enhanced faces add to the upscaled frame.
+class CpuFrame:
+    """One frame in the making; its parts are called in the order in which they stand here.
 
     Args:
-        faces: largest first: the smallest stays on top where two overlap.
-        crops: where each was cut from the frame.
-        residuals: (scale*size, scale*size, 3) in levels of 0..255; None adds nothing.
-        strengths: of each, 0 to 1.
-        frame: the frame.
+        frame: as it came.
+        scale: output scale 1, 2 or 4.
+        beside: a thread.
+        clock: told the milliseconds of the upscale, ``background``, and of the look back,
+            ``recall``, which pass beside those of the caller.
     """
-    there = {i: residual for i, residual in enumerate(residuals) if residual is not None}
-    height, width = frame.rgb.shape[:2]
-    masks = [
-        feather(
-            crops[i],
-            reach(faces[i]),
-            height,
-            width,
-            residual.shape[0] // crops[i].size,
-            strengths[i],
-        )
-        for i, residual in there.items()
-    ]
-    return find_changes([crops[i] for i in there], list(there.values()), masks, height, width)
+
+    def __init__(self, frame: Frame, scale: int, beside: ThreadPoolExecutor, clock: Clock) -> None:
+        self._frame, self._scale = frame, scale
+        self._beside, self._clock = beside, clock
+        self._upscaled = beside.submit(self._upscale)
+        self._recalled: Future[list[_Known]] | None = None
+
+    def recall(
+        self, faces: Sequence[Face], crops: Sequence[Crop], pictures: Sequence[Image],
+        strengths: Sequence[float], steadier: Steadier, *, moving: bool,
+    ) -> None:  # fmt: skip
+        """Start to find what is known of the faces before they are enhanced; does not wait.
+
+        Args:
+            faces: largest first: the smallest stays on top where two overlap.
+            crops: where each was cut from the frame.
+            pictures: their pixels, (S, S, 3) uint8 RGB.
+            strengths: of each, 0 to 1.
+            steadier: the stream's memory of enhanced faces, which must not change before
+                :meth:`finish`.
+            moving: see :meth:`cagface_core.steady.Steadier.recall`.
+        """
+
+        def look_back() -> list[_Known]:
+            with self._clock("recall"):
+                return [
+                    _Known(
+                        steadier.recall(
+                            face.id, crop, picture, upscale_frame(picture, self._scale),
+                            moving=moving,
+                        ),
+                        self._mask(face, crop, strength),
+                    )
+                    for face, crop, picture, strength in zip(
+                        faces, crops, pictures, strengths, strict=True
+                    )
+                ]  # fmt: skip
+
+        self._recalled = self._beside.submit(look_back)
+
+    def finish(self, residuals: Sequence[Floats | None], steadier: Steadier) -> Image | Planes:
+        """Steady the faces and add them to the upscaled frame, in planes if it came in planes.
+
+        Args:
+            residuals: of each face (scale*S, scale*S, 3) in levels of 0..255; None adds nothing
+                and forgets the face.
+            steadier: the memory, changed in place.
+        """
+        with self._clock("steady"):
+            known = self._recalled.result() if self._recalled else []
+            pairs = zip(known, residuals, strict=True)
+            there = [(k, residual) for k, residual in pairs if residual is not None]
+            steadier.forget_others({k.face.id for k, _ in there})
+            steadied = [steadier.steady(k.face, residual) for k, residual in there]
+        with self._clock("paste"):
+            height, width = self._frame.rgb.shape[:2]
+            changes = find_changes(
+                [k.face.crop for k, _ in there], steadied, [k.mask for k, _ in there], height, width
+            )
+            canvas = self._upscaled.result()
+            for change in changes:
+                _add(canvas, change)
+            return canvas
+
+    def _upscale(self) -> Image | Planes:
+        with self._clock("background"):
+            if self._frame.planes is None:
+                return upscale_frame(self._frame.rgb, self._scale)
+            return upscale_planes(self._frame.planes, self._scale)
+
+    def _mask(self, face: Face, crop: Crop, strength: float) -> Floats:
+        height, width = self._frame.rgb.shape[:2]
+        return feather(crop, reach(face), height, width, self._scale, strength)
 
 
-def upscale_with(frame: Frame, changes: Sequence[Change], scale: int) -> Image | Planes:
-    """The upscaled frame with the changes added, in planes if it came in planes."""
-    if frame.planes is None:
-        rgb = upscale_frame(frame.rgb, scale)
-        for change in changes:
-            add_to_rgb(rgb, change)
-        return rgb
-    planes = upscale_planes(frame.planes, scale)
-    for change in changes:
-        add_to_planes(planes, change)
-    return planes
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a face before it is enhanced, and where it will be shown."""
+
+    face: Recalled
+    mask: Floats
+
+
+def _add(canvas: Image | Planes, change: Change) -> None:
+    if isinstance(canvas, Planes):
+        add_to_planes(canvas, change)
+    else:
+        add_to_rgb(canvas, change)

@@ -1,7 +1,8 @@
 """Frame in, enhanced frame out: the whole algorithm, one line per step.
 
-detect and track, crop, attention (cached), CAGFace, paste. One thread, but for heatmaps that no
-live frame waits for; no I/O; everything that lasts from frame to frame is in :class:`State`.
+detect and track, crop, attention (cached), CAGFace, paste. One thread, but for what can be done
+beside the network, and for heatmaps that no live frame waits for; no I/O; everything that lasts
+from frame to frame is in :class:`State`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,13 +22,12 @@ from cagface_core import checkpoint
 from cagface_core.attention import MAP_PX
 from cagface_core.clock import Clock
 from cagface_core.config import EnhancerConfig, Tuning
-from cagface_core.cpu_frame import face_changes, upscale_with
+from cagface_core.cpu_frame import CpuFrame
 from cagface_core.crop import batches, choose_crop, cut, reach
 from cagface_core.detect import Detector, open_detector
 from cagface_core.device_frame import Begun, DeviceFrame, download
 from cagface_core.engine import Engine
 from cagface_core.looks import Look, Looks
-from cagface_core.paste import upscale_frame
 from cagface_core.paths import find_device
 from cagface_core.pixels import convert
 from cagface_core.planes import rgb_levels
@@ -99,6 +100,7 @@ class FaceEnhancer:
         self.on_device = self.engine.device.type == "cuda"
         """Whether frames are composed on the engine's device instead of with OpenCV."""
         self._device_frames: dict[tuple[str, int, int], DeviceFrame] = {}
+        self._beside = ThreadPoolExecutor(1, "compose")
         mode = "live" if self.config.mode == "live" else "file"
         self.detector: Detector = detector or open_detector(mode)
 
@@ -181,6 +183,7 @@ class FaceEnhancer:
         engine = self.load(tuning.preset)
         before = Counter(engine.counts)
         begun = self._begin(frame.rgb, tuning) if frame.planes is None else None
+        here = None if begun else CpuFrame(frame, tuning.scale, self._beside, clock)
         with clock("detect"):
             found = self.look(frame, state)
             shown, strengths = state.fader.choose(found, tuning, frame.time_s)
@@ -191,10 +194,19 @@ class FaceEnhancer:
             if frame.planes is not None and frame.planes.layout.bits > 8:
                 seen = [rgb_levels(frame.planes, crop) for crop in crops]
         work = _Work(engine, tuning, shown, strengths, crops, pictures, seen)
+        if here is not None:
+            _recall(here, work, state)
         with clock("attention"):
             maps, hits = self._attend(work, frame.time_s, state)
         composed = begun and self._finish(begun, work, maps, state, clock)
-        canvas, outcomes = composed or self._compose(frame, work, maps, state, clock)
+        if composed is None:
+            if here is None:  # what was begun on the device failed
+                here = CpuFrame(frame, tuning.scale, self._beside, clock)
+                _recall(here, work, state)
+            with clock("network"):
+                residuals, outcomes = self._enhance(work, maps)
+            composed = here.finish(residuals, state.steadier), outcomes
+        canvas, outcomes = composed
         counts = {"attention_hits": hits, "attention_misses": len(shown) - hits}
         counts |= engine.counts - before
         became = dict(zip((face.id for face in shown), outcomes, strict=True))
@@ -202,20 +214,6 @@ class FaceEnhancer:
         if isinstance(canvas, Planes):
             return Enhanced(NO_RGB, found, all_outcomes, clock.times_ms, counts, canvas)
         return Enhanced(canvas, found, all_outcomes, clock.times_ms, counts)
-
-    def _compose(
-        self, frame: Frame, work: _Work, maps: list[Tensor], state: State, clock: Clock
-    ) -> tuple[Image | Planes, list[Outcome]]:
-        """Enhance the faces and paste them into the upscaled frame, on the processor."""
-        scale = work.tuning.scale
-        with clock("network"):
-            residuals, outcomes = self._enhance(work, maps)
-        with clock("steady"):
-            self._steady(work, residuals, state)
-        with clock("paste"):
-            changes = face_changes(work.faces, work.crops, residuals, work.strengths, frame)
-        with clock("background"):
-            return upscale_with(frame, changes, scale), outcomes
 
     def _begin(self, rgb: Image, tuning: Tuning) -> Begun | None:
         """Start what needs no faces yet, where the frame is composed on the device."""
@@ -276,6 +274,7 @@ class FaceEnhancer:
     def close(self) -> None:
         """Release the detector, and end what is still computed beside."""
         self.detector.close()
+        self._beside.shutdown()
         for engine in self._engines.values():
             engine.close()
 
@@ -372,17 +371,6 @@ class FaceEnhancer:
             self._told.add(kind)
             log.warning("%s: %s; further failures of this kind are only counted", what, error)
 
-    def _steady(self, work: _Work, residuals: list[Floats | None], state: State) -> None:
-        """Average faces over time, in place; where time is short, only what stands still."""
-        shown = {f.id for f, r in zip(work.faces, residuals, strict=True) if r is not None}
-        state.steadier.forget_others(shown)
-        moving = work.tuning.patience == 1
-        for index, (face, residual) in enumerate(zip(work.faces, residuals, strict=True)):
-            if residual is not None:
-                seen = face.id, work.crops[index], work.pictures[index]
-                plain = upscale_frame(seen[2], work.tuning.scale)
-                residuals[index] = state.steadier.steady(*seen, plain, residual, moving=moving)
-
 
 @dataclass(frozen=True, slots=True)
 class _Work:
@@ -397,3 +385,11 @@ class _Work:
     """What is looked at, in 8 bits."""
     seen: Sequence[Picture]
     """What the network sees, as deep as the source is."""
+
+
+def _recall(here: CpuFrame, work: _Work, state: State) -> None:
+    """Begin what can be done beside the network; where time is short, only what stands still."""
+    moving = work.tuning.patience == 1
+    here.recall(
+        work.faces, work.crops, work.pictures, work.strengths, state.steadier, moving=moving
+    )

@@ -9,7 +9,7 @@ behind.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import cv2
@@ -100,53 +100,94 @@ def find_flow(crop: Crop, thumb: Image, last_crop: Crop, last_thumb: Image) -> F
     return flow * np.float32(crop.size / FLOW_PX)
 
 
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What is known of a face before it is enhanced.
+
+    Attributes:
+        id: the track's.
+        crop: where it lies in the frame; positions are whole pixels, so that the face before is
+            found again without resampling.
+        thumb: its :func:`make_thumb`.
+        blurred: (S, S, 3) float32, the crop's pixels in levels, blurred.
+        plain: (scale*S, scale*S, 3) uint8, its plain upscale.
+        before: (scale*S, scale*S, 3) float32, what the frames before showed, where it is now, in
+            levels; and
+        share: (scale*S, scale*S) float32 in [0, 1], how much of that is to be shown. None where
+            nothing is known.
+    """
+
+    id: int
+    crop: Crop
+    thumb: Image
+    blurred: Floats
+    plain: Image
+    before: Floats | None = None
+    share: Floats | None = None
+
+
 class Steadier(Memory[_Seen]):
     """Steadies faces with OpenCV."""
 
-    def steady(
-        self, id: int, crop: Crop, picture: Image, plain: Image, residual: Floats, *,
-        moving: bool = True,
-    ) -> Floats:  # fmt: skip
-        """Steady one face.
+    def recall(
+        self, id: int, crop: Crop, picture: Image, plain: Image, *, moving: bool = True
+    ) -> Recalled:
+        """Find what is known of a face, which takes most of the time and no network; see above.
 
         Args:
             id: the track's.
-            crop: where it lies in the frame; positions are whole pixels, so that the face before
-                is found again without resampling.
+            crop: where it lies in the frame.
             picture: (S, S, 3) uint8 RGB, the crop's pixels.
             plain: (scale*S, scale*S, 3) uint8, its plain upscale; a change of scale forgets the
                 face.
-            residual: (scale*S, scale*S, 3), what the network adds to that, in levels.
-            moving: whether what moves is steadied too, which costs most of the time.
+            moving: whether what moves is steadied too, which costs most.
+        """
+        scale = plain.shape[0] // crop.size
+        blurred = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), BLUR_PX)
+        now = Recalled(id, crop, make_thumb(picture), np.asarray(blurred, np.float32), plain)
+        last = self._seen.get(id)
+        if last is None or last.enhanced.shape[0] != scale * last.crop.size:
+            return now
+        still, before, share = _recall_still(now, last, scale)
+        if moving and (flow := find_flow(crop, now.thumb, last.crop, last.thumb)) is not None:
+            moved, moved_share = _recall_moved(now, last, scale, flow, still)
+            share *= 1 - moved_share
+            before = np.asarray(cv2.blendLinear(before, moved, share, moved_share), np.float32)
+            share += moved_share
+        return replace(now, before=before, share=share)
+
+    def steady(self, face: Recalled, residual: Floats) -> Floats:
+        """Steady one face, and remember it.
+
+        Args:
+            face: what is known of it, of the frames before this one.
+            residual: (scale*S, scale*S, 3), what the network adds to its plain upscale, in levels.
 
         Returns:
             The residual, (scale*S, scale*S, 3) float32, of the steadied picture.
         """
-        scale = plain.shape[0] // crop.size
-        enhanced = np.asarray(cv2.add(plain, residual, dtype=cv2.CV_32F), np.float32)
-        blurred = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), BLUR_PX)
-        seen = _Seen(crop, make_thumb(picture), np.asarray(blurred, np.float32), enhanced)
-        last = self._seen.get(id)
-        if last is not None and last.enhanced.shape[0] == scale * last.crop.size:
-            still = _mix_still(seen, last, scale)
-            if moving:
-                _mix_moved(seen, last, scale, still)
-        self._seen[id] = seen
-        return np.asarray(cv2.subtract(enhanced, plain, dtype=cv2.CV_32F), np.float32)
+        enhanced = cv2.add(face.plain, residual, dtype=cv2.CV_32F)
+        if face.before is not None and face.share is not None:
+            enhanced = cv2.blendLinear(face.before, enhanced, face.share, 1 - face.share)
+        enhanced = np.asarray(enhanced, np.float32)
+        self._seen[face.id] = _Seen(face.crop, face.thumb, face.blurred, enhanced)
+        return np.asarray(cv2.subtract(enhanced, face.plain, dtype=cv2.CV_32F), np.float32)
 
 
-def _mix_still(now: _Seen, last: _Seen, scale: int) -> Floats:
-    """Blend the last picture in, in place, where both crops show a still pixel.
+def _recall_still(now: Recalled, last: _Seen, scale: int) -> tuple[Floats, Floats, Floats]:
+    """What the last picture shows at a crop's pixels, and how much of it to take where they rest.
 
     Returns:
-        (S, S), how much of it: 1 where nothing has changed.
+        (S, S), 1 where nothing has changed, 0 where something has; then ``before`` and ``share``
+        as in :class:`Recalled`.
     """
     crop, weights = now.crop, np.zeros(now.blurred.shape[:2], np.float32)
+    before, share = np.zeros(now.plain.shape, np.float32), np.zeros(now.plain.shape[:2], np.float32)
     left, top = max(crop.x, last.crop.x), max(crop.y, last.crop.y)
     right = min(crop.x + crop.size, last.crop.x + last.crop.size)
     bottom = min(crop.y + crop.size, last.crop.y + last.crop.size)
     if right - left < 2 or bottom - top < 2:
-        return weights
+        return weights, before, share
 
     def shared(picture: Floats, origin: Crop, factor: int) -> Floats:
         rows = slice((top - origin.y) * factor, (bottom - origin.y) * factor)
@@ -156,16 +197,23 @@ def _mix_still(now: _Seen, last: _Seen, scale: int) -> Floats:
     change = cv2.subtract(shared(now.blurred, crop, 1), shared(last.blurred, last.crop, 1))
     weight = _weigh(np.abs(cv2.cvtColor(change, cv2.COLOR_RGB2GRAY)), STILL_LEVELS)
     shared(weights, crop, 1)[:] = weight
-    enhanced = shared(now.enhanced, crop, scale)
-    _blend(enhanced, shared(last.enhanced, last.crop, scale), SHARE * weight)
-    return weights
+    shared(share, crop, scale)[:] = _enlarged(SHARE * weight, scale)
+    shared(before, crop, scale)[:] = shared(last.enhanced, last.crop, scale)
+    return weights, before, share
 
 
-def _mix_moved(now: _Seen, last: _Seen, scale: int, still: Floats) -> None:
-    """Blend in what the last picture showed of what has moved, in place, where it is not still."""
-    flow = find_flow(now.crop, now.thumb, last.crop, last.thumb)
-    if flow is None:
-        return
+def _recall_moved(
+    now: Recalled, last: _Seen, scale: int, flow: Floats, still: Floats
+) -> tuple[Floats, Floats]:
+    """What the last picture shows where a crop's pixels were then, and how much of it to take.
+
+    Args:
+        now: the face.
+        last: as it was shown.
+        scale: output scale.
+        flow: of :func:`find_flow`.
+        still: (S, S), 1 where nothing has changed: there it has been found already.
+    """
     there = _places(flow, now.crop, last.crop, 1)
     red, green, blue = cv2.split(cv2.absdiff(now.blurred, _sample(last.blurred, there)))
     # In all colours: there is more that may look alike where one looks for it.
@@ -173,7 +221,7 @@ def _mix_moved(now: _Seen, last: _Seen, scale: int, still: Floats) -> None:
     weight = SHARE * _weigh(most, SAME_LEVELS) * (1 - still)
     if scale > 1:
         there = _places(flow, now.crop, last.crop, scale)
-    _blend(now.enhanced, _sample(last.enhanced, there), weight)
+    return _sample(last.enhanced, there), _enlarged(weight, scale)
 
 
 def _sample(picture: Floats, there: Floats) -> Floats:
@@ -206,8 +254,6 @@ def _weigh(change: Floats, limit_levels: float) -> Floats:
     return np.clip(1 - worst / np.float32(limit_levels), 0, 1)
 
 
-def _blend(enhanced: Floats, other: Floats, weight: Floats) -> None:
-    """Blend another picture into one, in place, as ``weight`` says, which is enlarged to it."""
-    size = enhanced.shape[1], enhanced.shape[0]
-    share = np.asarray(cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR), np.float32)
-    cv2.blendLinear(other, enhanced, share, 1 - share, dst=enhanced)
+def _enlarged(weight: Floats, scale: int) -> Floats:
+    size = scale * weight.shape[1], scale * weight.shape[0]
+    return np.asarray(cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR), np.float32)

@@ -14,6 +14,8 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("cpu_frame", "crop"): "it composes, as device_frame does: what of a frame is a face's",
     ("cpu_frame", "paste"): "it composes: what the faces add",
     ("cpu_frame", "planes"): "it composes: in planes",
+    ("cpu_frame", "clock"): "what passes beside the caller's time is told apart",
+    ("cpu_frame", "steady"): "it composes: the faces steadied",
     ("detect", "blazeface"): "one detector of the several behind the Protocol",
     ("device_frame", "attention"): "its graphs take heatmaps",
     ("device_frame", "consistency"): "the plain upscale, on the device",

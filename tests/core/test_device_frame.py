@@ -182,7 +182,7 @@ def test_a_face_is_steadied_on_the_device_as_on_the_processor(scale: int):
         noise = rng.normal(0, 12, (side, side, 3)).astype(np.float32)
         residual = np.asarray(cv2.GaussianBlur(noise, (0, 0), 1), np.float32)
         plain = upscale_frame(picture, scale)
-        expected = here.steady(1, crop, picture, plain, residual)
+        expected = here.steady(here.recall(1, crop, picture, plain), residual)
         pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
         base = torch.from_numpy(plain).permute(2, 0, 1)[None].float()
         enhanced = base + torch.from_numpy(residual).permute(2, 0, 1)[None]

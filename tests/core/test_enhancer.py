@@ -45,7 +45,7 @@ def test_a_clip_is_enhanced_and_attention_is_reused(enhancer: FaceEnhancer, fram
         assert result.rgb.shape == (2 * height, 2 * width, 3)
         assert result.outcomes == (Outcome.ENHANCED,)
         assert set(result.timings_ms) == {
-            "detect", "crop", "attention", "network", "steady", "background", "paste",
+            "detect", "crop", "attention", "network", "steady", "paste", "background", "recall",
         }  # fmt: skip
     assert [r.counts["attention_hits"] for r in results] == [0, 1, 1, 1]
     assert len({r.faces[0].id for r in results}) == 1

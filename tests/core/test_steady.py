@@ -24,7 +24,8 @@ def sharpened(picture: Image, scale: int) -> np.ndarray:
 def steady(
     steadier: Steadier, crop: Crop, picture: Image, residual: np.ndarray, scale: int
 ) -> np.ndarray:
-    return steadier.steady(1, crop, picture, upscale_frame(picture, scale), residual)
+    face = steadier.recall(1, crop, picture, upscale_frame(picture, scale))
+    return steadier.steady(face, residual)
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -118,6 +119,7 @@ def test_where_time_is_short_only_what_stands_still_is_steadied(monkeypatch: pyt
     monkeypatch.setattr("cagface_core.steady.find_flow", lambda *_: pytest.fail("flow was found"))
     steadier, crop = Steadier(), Crop(0, 0, 192)
     residual = np.full((192, 192, 3), 5.0, np.float32)
-    steadier.steady(1, crop, SCENE, SCENE, residual, moving=False)
-    mixed = steadier.steady(1, crop, SCENE, SCENE, -residual, moving=False)
+    for added in (residual, -residual):
+        face = steadier.recall(1, crop, SCENE, SCENE, moving=False)
+        mixed = steadier.steady(face, added)
     assert np.abs(mixed).mean() < 0.5
