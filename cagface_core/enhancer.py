@@ -1,8 +1,8 @@
 """Frame in, enhanced frame out: the whole algorithm, one line per step.
 
 detect and track, crop, attention (cached), CAGFace, paste. One thread, but for what can be done
-beside the network, and for heatmaps that no live frame waits for; no I/O; everything that lasts
-from frame to frame is in :class:`State`.
+beside the network, and for looks at faces that no live frame waits for; no I/O; everything that
+lasts from frame to frame is in :class:`State`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cagface_core.crop import batches, choose_crop, cut, reach
 from cagface_core.detect import Detector, open_detector
 from cagface_core.device_frame import Begun, DeviceFrame, download
 from cagface_core.engine import Engine
-from cagface_core.looks import Look, Looks
+from cagface_core.looks import Looks
 from cagface_core.paths import find_device
 from cagface_core.pixels import convert
 from cagface_core.planes import rgb_levels
@@ -45,6 +45,7 @@ from cagface_core.types import (
     Picture,
     Planes,
 )
+from cagface_core.watch import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class FaceEnhancer:
         """Whether frames are composed on the engine's device instead of with OpenCV."""
         self._device_frames: dict[tuple[str, int, int], DeviceFrame] = {}
         self._beside = ThreadPoolExecutor(1, "compose")
+        self._watcher = Watcher(waits=self.config.mode != "live")
         mode = "live" if self.config.mode == "live" else "file"
         self.detector: Detector = detector or open_detector(mode)
 
@@ -148,22 +150,7 @@ class FaceEnhancer:
 
     def look(self, frame: Frame, state: State) -> tuple[Face, ...]:
         """Only find and track the faces of the next frame, to foresee it for :meth:`enhance`."""
-        if frame.foreseen is not None:
-            if frame.foreseen.begins:
-                state.reset()
-            return frame.foreseen.faces
-        if state.cuts.is_cut(frame.rgb):
-            state.forget_faces()
-        motions = state.follower.follow(frame.rgb)
-        look = state.looks.next(state.faces, motions, frame.time_s)
-        state.tracker.move(motions)
-        state.faces = state.tracker.coast(frame.time_s)
-        if look is not Look.NONE:
-            search, part = look is Look.SEARCH, state.looks.part
-            found = self.detector.detect(frame.rgb, state.faces, search=search, part=part)
-            state.faces = state.tracker.update(found, frame.time_s)
-        state.follower.remember(frame.rgb, state.faces)
-        return state.faces
+        return self._watcher.look(frame, state, self.detector)
 
     def enhance(self, frame: Frame, state: State, tuning: Tuning | None = None) -> Enhanced:
         """Enhance the faces of one frame.
@@ -273,8 +260,9 @@ class FaceEnhancer:
 
     def close(self) -> None:
         """Release the detector, and end what is still computed beside."""
-        self.detector.close()
         self._beside.shutdown()
+        self._watcher.close()
+        self.detector.close()
         for engine in self._engines.values():
             engine.close()
 

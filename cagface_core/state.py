@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from cagface_core.attention_cache import AttentionCache
@@ -13,7 +14,7 @@ from cagface_core.looks import Looks
 from cagface_core.motion import Follower
 from cagface_core.steady import Steadier
 from cagface_core.track import Tracker
-from cagface_core.types import Crop, Face, Image
+from cagface_core.types import Crop, Detection, Face, Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ class State:
     fader: Fader = field(default_factory=Fader)
     parsing: dict[int, Asked] = field(default_factory=dict[int, "Asked"])
     cuts: CutDetector = field(default_factory=CutDetector)
+    looking: Future[list[Detection]] | None = None
+    """What the detector finds in the frame of :attr:`looked_s`, if no frame has needed it yet."""
+    looked_s: float = 0.0
     faces: tuple[Face, ...] = ()
     crop_sizes: dict[int, int] = field(default_factory=dict[int, int])
 
@@ -51,6 +55,7 @@ class State:
     def forget_faces(self) -> None:
         """Forget the faces, as after a cut or a change of size; identities go on counting."""
         self.looks.reset()
+        self.looking = None
         self.tracker.reset()
         self.follower.clear()
         self.attention.clear()
