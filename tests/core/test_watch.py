@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -132,6 +133,9 @@ def test_after_a_cut_what_was_found_before_it_is_forgotten(watcher: Watcher):
             return []
 
     assert watcher.look(Frame(dark, round(number * 1e6 / 30)), state, Nobody(one)) == ()
+    state.looking = Future()
+    state.forget_faces()
+    assert state.looking is None
 
 
 def test_a_broken_detector_is_told_by_the_frame_that_needs_it(watcher: Watcher):
