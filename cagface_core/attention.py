@@ -25,7 +25,7 @@ LUMA = (0.299, 0.587, 0.114)
 def to_signed(pictures: Sequence[Picture], device: str | torch.device = "cpu") -> Tensor:
     """Stack (H, W, C) pictures of one size, 0..255, to (N, C, H, W) float32 in [-1, 1]."""
     batch = torch.from_numpy(np.stack(pictures)).to(device)
-    return batch.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return batch.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # of the copy that stack made
 
 
 def gaussian_pool(maps: Tensor) -> Tensor:

@@ -131,7 +131,11 @@ def _shrunk(picture: NDArray[np.float32], times: int) -> NDArray[np.float32]:
     tall = _fewer_rows(picture, times)
     shrunk = cv2.transpose(_fewer_rows(np.asarray(cv2.transpose(tall), np.float32), times))
     down, across = (_at_border(n, times) for n in shrunk.shape[:2])
-    return np.asarray(shrunk * (down[:, None] * across)[..., None], np.float32)
+    for at, factor in down.items():
+        shrunk[at] *= factor
+    for at, factor in across.items():
+        shrunk[:, at] *= factor
+    return np.asarray(shrunk, np.float32)
 
 
 def _fewer_rows(picture: NDArray[np.float32], times: int) -> NDArray[np.float32]:
@@ -162,10 +166,11 @@ def _taps(times: int) -> NDArray[np.float32]:
 
 
 @lru_cache(64)
-def _at_border(length: int, times: int) -> NDArray[np.float32]:
-    """What (length,) pixels of a shrunk row are to be multiplied by; 1 but near its ends."""
+def _at_border(length: int, times: int) -> dict[int, np.float32]:
+    """What pixels near the ends of a shrunk row of ``length`` are to be multiplied by."""
     kept = np.convolve(np.ones(length * times), _taps(times))[2 * times + times // 2 - 1 :: times]
-    return np.asarray(1 / kept[:length], np.float32)
+    ends = {*range(min(2, length)), *range(max(0, length - 2), length)}
+    return {at: np.float32(1 / kept[at]) for at in sorted(ends)}
 
 
 def _each(x: Tensor, change: Callable[[NDArray[np.float32]], object]) -> Tensor:

@@ -255,7 +255,7 @@ class Engine:
         size = (scale * lr.shape[-2], scale * lr.shape[-1])
         factor = 4 if max(size) > 2 * max(height, width) else 2
         sr = resize(self._forward(block, factor, run or self.runner), *size)
-        return hold(sr, lr, self.sigma_px, seen) * 127.5
+        return hold(sr, lr, self.sigma_px, seen).mul_(127.5)
 
     def upscale(self, rgb: Image, strength: float = 1.0) -> Image:
         """Super-resolve a picture that is a face: (H, W, 3) to (4H, 4W, 3) uint8 RGB."""
