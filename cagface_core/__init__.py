@@ -28,6 +28,7 @@ from cagface_core.types import (
 )
 
 if TYPE_CHECKING:
+    from cagface_core.crop import FACE_TO_CROP
     from cagface_core.cuts import CutDetector
     from cagface_core.enhancer import FaceEnhancer
     from cagface_core.hindsight import REACH_S, steadied
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from cagface_core.state import State
 
 __all__ = [
+    "FACE_TO_CROP",
     "NO_RGB",
     "REACH_S",
     "CagfaceError",
@@ -69,6 +71,7 @@ __all__ = [
 
 _LATE = {
     "CutDetector": "cuts",
+    "FACE_TO_CROP": "crop",
     "FaceEnhancer": "enhancer",
     "REACH_S": "hindsight",
     "State": "state",

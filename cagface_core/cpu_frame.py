@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
+
 from cagface_core.clock import Clock
-from cagface_core.crop import reach
+from cagface_core.crop import reach, work_scale
 from cagface_core.paste import add_to_rgb, feather, find_changes, upscale_frame
 from cagface_core.planes import add_to_planes, upscale_planes
 from cagface_core.steady import Recalled, Steadier
@@ -37,7 +40,7 @@ class CpuFrame:
 
     def recall(
         self, faces: Sequence[Face], crops: Sequence[Crop], pictures: Sequence[Image],
-        strengths: Sequence[float], steadier: Steadier, *, moving: bool,
+        strengths: Sequence[float], steadier: Steadier, *, limit_px: int, moving: bool,
     ) -> None:  # fmt: skip
         """Start to find what is known of the faces before they are enhanced; does not wait.
 
@@ -48,6 +51,7 @@ class CpuFrame:
             strengths: of each, 0 to 1.
             steadier: the stream's memory of enhanced faces, which must not change before
                 :meth:`finish`.
+            limit_px: as for :func:`cagface_core.crop.work_scale`.
             moving: see :meth:`cagface_core.steady.Steadier.recall`.
         """
 
@@ -56,7 +60,8 @@ class CpuFrame:
                 return [
                     _Known(
                         steadier.recall(
-                            face.id, crop, picture, upscale_frame(picture, self._scale),
+                            face.id, crop, picture,
+                            upscale_frame(picture, work_scale(crop.size, limit_px, self._scale)),
                             moving=moving,
                         ),
                         self._mask(face, crop, strength),
@@ -72,8 +77,8 @@ class CpuFrame:
         """Steady the faces and add them to the upscaled frame, in planes if it came in planes.
 
         Args:
-            residuals: of each face (scale*S, scale*S, 3) in levels of 0..255; None adds nothing
-                and forgets the face.
+            residuals: of each face (s*S, s*S, 3) in levels of 0..255, s its `work_scale`; None
+                adds nothing and forgets the face.
             steadier: the memory, changed in place.
         """
         with self._clock("steady"):
@@ -81,11 +86,15 @@ class CpuFrame:
             pairs = zip(known, residuals, strict=True)
             there = [(k, residual) for k, residual in pairs if residual is not None]
             steadier.forget_others({k.face.id for k, _ in there})
-            steadied = [steadier.steady(k.face, residual) for k, residual in there]
+            steadied = [_fitted(steadier.steady(k.face, r), k.mask) for k, r in there]
         with self._clock("paste"):
             height, width = self._frame.rgb.shape[:2]
             changes = find_changes(
-                [k.face.crop for k, _ in there], steadied, [k.mask for k, _ in there], height, width
+                [k.face.crop for k, _ in there],
+                steadied,
+                [k.mask for k, _ in there],
+                height,
+                width,
             )
             canvas = self._upscaled.result()
             for change in changes:
@@ -109,6 +118,14 @@ class _Known:
 
     face: Recalled
     mask: Floats
+
+
+def _fitted(residual: Floats, mask: Floats) -> Floats:
+    """What a face adds, enlarged to its mask's size as the frame is."""
+    size = mask.shape[1], mask.shape[0]
+    if residual.shape[1::-1] == size:
+        return residual
+    return np.asarray(cv2.resize(residual, size, interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _add(canvas: Image | Planes, change: Change) -> None:

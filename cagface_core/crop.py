@@ -64,6 +64,29 @@ def bucket_of(side_px: float) -> int:
     return math.ceil(side_px / 64) * 64
 
 
+def seen_side(side: int, limit_px: int) -> int:
+    """The side at which the network sees a crop of ``side`` pixels.
+
+    Beyond ``limit_px``, that limit; 0 is none. But up to a third more where that is the crop's own
+    size or the half of it: any other has to be resampled, there and back, by odd steps, which
+    takes longer than it saves.
+    """
+    if limit_px == 0 or side <= limit_px:
+        return side
+    whole = (seen for seen in (side, side // 2) if seen in BUCKETS_PX)
+    return next((seen for seen in whole if limit_px <= seen <= limit_px * 4 // 3), limit_px)
+
+
+def work_scale(side: int, limit_px: int, scale: int) -> int:
+    """The output scale at which a crop of ``side`` pixels is enhanced.
+
+    It is ``scale``, or less where the network, which makes four times what it sees, makes no more
+    pixels than that: the enhancement is enlarged then, which is all that could be done with it.
+    """
+    made = 4 * seen_side(side, limit_px)
+    return next(s for s in (1, 2, 4) if s >= scale or s * side >= made)
+
+
 def cut(rgb: Image, crop: Crop) -> Image:
     """Copy the crop's pixels, (size, size, 3) uint8; beyond the frame its border is replicated."""
     height, width = rgb.shape[:2]

@@ -23,7 +23,7 @@ from cagface_core.attention import (
 from cagface_core.bisenet import INPUT_PX
 from cagface_core.consistency import SIGMA_PX, hold, resize
 from cagface_core.cpu_graph import CpuGraphed
-from cagface_core.crop import BUCKETS_PX
+from cagface_core.crop import BUCKETS_PX, seen_side
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import WeightsError
 from cagface_core.fold import FoldedCAGFace, fold, place
@@ -144,19 +144,22 @@ class Engine:
         return open_runner(network, where, facts)
 
     @torch.inference_mode()
-    def prepare(self, scale: int, limit_px: int) -> None:
+    def prepare(self, scale: int, limit_px: int, most_px: int = _PREPARED_PX) -> None:
         """Compute once whatever may be asked for first, so that no early frame is slow.
 
         Args:
             scale: output scale 1, 2 or 4.
-            limit_px: as for :meth:`residual`; larger crops are prepared when they come.
+            limit_px: as for :meth:`residual`.
+            most_px: larger crops are prepared when they come.
         """
         blank = np.full((INPUT_PX, INPUT_PX, 3), 128, np.uint8)
         self.parse([blank])
         self.parse_aside(blank).maps()
         if self.device.type == "cuda":
             return  # what composes frames there has graphs of its own
-        for side in (side for side in BUCKETS_PX if side <= min(limit_px or side, _PREPARED_PX)):
+        for side in (side for side in BUCKETS_PX if side <= most_px):
+            if seen_side(side, limit_px) < side:
+                continue
             block = torch.zeros(1, self._channels, side, side, device=self.device)
             for factor in FACTORS if scale < 4 else (4,):
                 self.runner(block, factor)
@@ -221,8 +224,9 @@ class Engine:
             pictures: N crops (H, W, 3) RGB in levels of 0..255, all of one size and dtype.
             maps: their heatmaps, (1, 3, MAP_PX, MAP_PX) each.
             scale: output scale 1, 2 or 4.
-            limit_px: the network sees larger crops shrunk to this side; 0 means no limit, and
-                crops beyond the largest bucket go through in tiles.
+            limit_px: the network sees larger crops shrunk to about this side, see
+                :func:`cagface_core.crop.seen_side`; 0 means no limit, and crops beyond the largest
+                bucket go through in tiles.
 
         Returns:
             (N, scale*H, scale*W, 3) float32 in levels of 0..255, consistent with the input.
@@ -248,8 +252,9 @@ class Engine:
             (N, 3, scale*H, scale*W) float32 in levels of 0..255.
         """
         seen = lr
-        if 0 < limit_px < max(lr.shape[-2:]):
-            seen = resize(lr, limit_px, limit_px)
+        own = max(lr.shape[-2:])
+        if (side := seen_side(own, limit_px)) < own:
+            seen = resize(lr, side, side)
         height, width = seen.shape[-2:]
         block = make_block(seen, resize_maps(maps, height, width), self.attention)
         size = (scale * lr.shape[-2], scale * lr.shape[-1])

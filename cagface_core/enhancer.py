@@ -24,7 +24,7 @@ from cagface_core.attention import MAP_PX
 from cagface_core.clock import Clock
 from cagface_core.config import EnhancerConfig, Tuning
 from cagface_core.cpu_frame import CpuFrame
-from cagface_core.crop import batches, choose_crop, cut, reach
+from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach, work_scale
 from cagface_core.detect import Detector, open_detector
 from cagface_core.device_frame import Begun, DeviceFrame, download
 from cagface_core.engine import Engine
@@ -60,6 +60,9 @@ _DEFAULTS = {
 }
 """By mode and by what it computes on: the preset, and the largest crop in pixels."""
 
+_ROOMY_PX = {"cpu": 192}
+"""By what it computes on: the largest crop seen live where time is left, see `most_crop_px`."""
+
 _GUARD_MEAN_LEVELS = 40.0  # a residual this strong on average is no face any more
 
 
@@ -83,7 +86,8 @@ class FaceEnhancer:
         """
         self.config = config or EnhancerConfig()
         defaults = _DEFAULTS[self.config.mode]
-        preset, limit = defaults.get(find_device(self.config.device).type, defaults["mps"])
+        kind = find_device(self.config.device).type
+        preset, limit = defaults.get(kind, defaults["mps"])
         asked = self.config.max_crop_px
         self.tuning = Tuning(
             preset=self.config.preset or checkpoint.largest(self.config.weights, preset),
@@ -93,6 +97,10 @@ class FaceEnhancer:
             max_crop_px=limit if asked is None else asked,
         )
         """What frames are enhanced with that come without a tuning of their own."""
+        self.most_crop_px = self.tuning.max_crop_px
+        """Up to where a tuning's ``max_crop_px`` may be raised live where there is time for it."""
+        if asked is None and self.config.mode == "live":
+            self.most_crop_px = max(self.most_crop_px, _ROOMY_PX.get(kind, 0))
         self._engines: dict[str, Engine] = {}
         self._warm = False
         self._told: set[str] = set()
@@ -107,8 +115,12 @@ class FaceEnhancer:
         mode = "live" if self.config.mode == "live" else "file"
         self.detector: Detector = detector or open_detector(mode)
 
-    def load(self, preset: str) -> Engine:
+    def load(self, preset: str, max_crop_px: int | None = None) -> Engine:
         """Load the networks of a preset, or give those loaded before.
+
+        Args:
+            preset: its name.
+            max_crop_px: make ready for crops up to this limit, so that the first is not slow.
 
         Raises:
             ConfigError: preset and weights do not go together.
@@ -123,6 +135,8 @@ class FaceEnhancer:
             if self._warm:
                 engine.prepare(self.tuning.scale, self.tuning.max_crop_px)
             self._engines[preset] = engine
+        if max_crop_px is not None:
+            self._engines[preset].prepare(self.tuning.scale, max_crop_px, BUCKETS_PX[-1])
         return self._engines[preset]
 
     @property
@@ -330,7 +344,7 @@ class FaceEnhancer:
         self, work: _Work, maps: list[Tensor]
     ) -> tuple[list[Floats | None], list[Outcome]]:
         """Run the network on all faces, those of one size in one batch, and guard its output."""
-        pictures = work.seen
+        pictures, limit_px = work.seen, work.tuning.max_crop_px
         residuals: list[Floats | None] = [None] * len(pictures)
         outcomes = [Outcome.FAILED] * len(pictures)
         for chosen in batches([picture.shape[0] for picture in pictures]):
@@ -338,8 +352,8 @@ class FaceEnhancer:
                 batch = work.engine.residual(
                     [pictures[i] for i in chosen],
                     [maps[i] for i in chosen],
-                    work.tuning.scale,
-                    work.tuning.max_crop_px,
+                    work_scale(pictures[chosen[0]].shape[0], limit_px, work.tuning.scale),
+                    limit_px,
                 )
             except RuntimeError as error:
                 side = pictures[chosen[0]].shape[0]
@@ -380,5 +394,6 @@ def _recall(here: CpuFrame, work: _Work, state: State) -> None:
     """Begin what can be done beside the network; where time is short, only what stands still."""
     moving = work.tuning.patience == 1
     here.recall(
-        work.faces, work.crops, work.pictures, work.strengths, state.steadier, moving=moving
-    )
+        work.faces, work.crops, work.pictures, work.strengths, state.steadier,
+        limit_px=work.tuning.max_crop_px, moving=moving,
+    )  # fmt: skip

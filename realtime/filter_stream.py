@@ -55,13 +55,13 @@ class SharedEnhancer:
         self._worker = ThreadPoolExecutor(1, "enhance")
         self._last_s: dict[int, float] = {}
         self.tuning = enhancer.tuning
-        self.presets = enhancer.presets
+        self.presets, self.most_crop_px = enhancer.presets, enhancer.most_crop_px
         self.path = enhancer.path
 
-    def load(self, preset: str) -> object:
-        """Load a preset ahead of its first frame. Raises `CagfaceError`."""
+    def load(self, preset: str, max_crop_px: int | None = None) -> object:
+        """Load a preset ahead of its first frame, for crops up to this. Raises `CagfaceError`."""
         with self._loading:
-            return self._enhancer.load(preset)
+            return self._enhancer.load(preset, max_crop_px)
 
     def new_state(self) -> Any:
         """A fresh state for one stream."""
@@ -100,7 +100,7 @@ class FilterStream:
     def __init__(self, shared: SharedEnhancer, *, governor: bool) -> None:
         self._shared = shared
         self._controls = Controls(Settings(shared.tuning, governor=governor), shared.presets)
-        self._governor = Governor(None, shared.presets)
+        self._governor = Governor(None, shared.presets, shared.most_crop_px)
         self._governed = Governed(shared, self._controls, self._governor)
         self._state = self._governed.new_state()
         self._stats = Stats()

@@ -18,6 +18,9 @@ _log = logging.getLogger(__name__)
 
 StateT = TypeVar("StateT", bound=Resettable)
 
+_Wanted = tuple[str, int | None]
+"""A preset, and up to which size of crop it is to be ready if that is more than usual."""
+
 
 class Governable(Protocol[StateT]):
     """What is governed: an enhancer that takes a tuning with each frame."""
@@ -27,8 +30,8 @@ class Governable(Protocol[StateT]):
         """What it does with a frame that comes without a tuning of its own."""
         ...
 
-    def load(self, preset: str) -> object:
-        """Load a preset ahead of its first frame. Raises `CagfaceError`."""
+    def load(self, preset: str, max_crop_px: int | None = None) -> object:
+        """Load a preset ahead of its first frame, for crops up to this. Raises `CagfaceError`."""
         ...
 
     def new_state(self) -> StateT:
@@ -41,9 +44,10 @@ class Governable(Protocol[StateT]):
 
 
 class Governed(Generic[StateT]):
-    """Does with each frame what its user has set, as far as the governor lets it.
+    """Does with each frame what its user has set, as far as the governor lets it, or beyond.
 
-    Another preset is loaded in a thread of its own; until it is there, the one before goes on.
+    Another preset is loaded, and larger crops are made ready for, in a thread of its own; until
+    that is done, what was there before goes on.
     """
 
     def __init__(
@@ -51,8 +55,8 @@ class Governed(Generic[StateT]):
     ) -> None:
         self._enhancer, self._controls, self._governor = enhancer, controls, governor
         self._preset = enhancer.tuning.preset
-        self._loaded = {self._preset}
-        self._refused: set[str] = set()
+        self._loaded: set[_Wanted] = {(self._preset, None)}
+        self._refused: set[_Wanted] = set()
         self._loading: threading.Thread | None = None
 
     def new_state(self) -> StateT:
@@ -67,12 +71,12 @@ class Governed(Generic[StateT]):
             tuning = self._governor.limit(settings.tuning)
         if tuning is None or not settings.enhance:
             return Enhanced(upscale(frame.rgb, settings.tuning.scale))
-        asked = tuning.preset
-        tuning = replace(tuning, preset=self._at_hand(asked))
+        wanted = tuning
+        tuning = self._at_hand(wanted, settings.tuning.max_crop_px)
         begin_s = time.perf_counter()
         enhanced = self._enhancer.enhance(frame, state, tuning)
-        # What a larger network takes while a smaller one is loaded says nothing of the smaller.
-        if settings.governor and (tuning.preset == asked or asked in self._refused):
+        # What one network takes while another is loaded says nothing of the other.
+        if settings.governor and (tuning == wanted or (wanted.preset, None) in self._refused):
             self._governor.took((time.perf_counter() - begin_s) * 1e3, enhanced)
         return enhanced
 
@@ -81,20 +85,35 @@ class Governed(Generic[StateT]):
         if self._loading is not None:
             self._loading.join()
 
-    def _at_hand(self, preset: str) -> str:
-        """The preset if it is loaded, else the one used last, while it is being loaded."""
-        if preset in self._loaded:
-            self._preset = preset
-        elif preset not in self._refused and not (self._loading and self._loading.is_alive()):
-            self._loading = threading.Thread(target=self._load, args=(preset,), name="load")
-            self._loading.start()
-        return self._preset
+    def _at_hand(self, wanted: Tuning, usual_px: int) -> Tuning:
+        """What is wanted if all of it is ready, else with what is, while the rest is being loaded.
 
-    def _load(self, preset: str) -> None:
+        Crops of up to ``usual_px`` are ready with each preset.
+        """
+        if self._ready((wanted.preset, None)):
+            self._preset = wanted.preset
+        larger = 0 < usual_px < wanted.max_crop_px
+        if larger and not self._ready((self._preset, wanted.max_crop_px)):
+            wanted = replace(wanted, max_crop_px=usual_px)
+        return replace(wanted, preset=self._preset)
+
+    def _ready(self, wanted: _Wanted) -> bool:
+        """Whether something is loaded; if not, it will be, unless it has been refused."""
+        idle = self._loading is None or not self._loading.is_alive()
+        if wanted not in self._loaded | self._refused and idle:
+            self._loading = threading.Thread(target=self._load, args=(wanted,), name="load")
+            self._loading.start()
+        return wanted in self._loaded
+
+    def _load(self, wanted: _Wanted) -> None:
+        preset, max_crop_px = wanted
         try:
-            self._enhancer.load(preset)
+            if max_crop_px is None:
+                self._enhancer.load(preset)
+            else:
+                self._enhancer.load(preset, max_crop_px)
         except Exception as error:  # noqa: BLE001  whatever it is, once is enough
             _log.warning("preset %s cannot be used: %s", preset, error)
-            self._refused.add(preset)
+            self._refused.add(wanted)
             return
-        self._loaded.add(preset)
+        self._loaded.add(wanted)

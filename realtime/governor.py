@@ -3,7 +3,8 @@
 A late frame helps nobody in a call, so quality gives way and latency does not. What is spared
 first is what is seen least: how often components are looked for and the steadying of what moves,
 then the size of the network, faces far from the camera, the size at which it sees a face, how many
-faces, the size of the picture; last the enhancement.
+faces, the size of the picture; last the enhancement. Where there is much room, it is spent: the
+network sees faces larger than was asked for, which shows more than anything else would.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from cagface_core import Enhanced, Outcome, Tuning
+from cagface_core import FACE_TO_CROP, Enhanced, Outcome, Tuning
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +27,11 @@ _FULL = 0.95
 
 _ROOM = 0.65
 """At most this much is spent where something costlier is tried."""
+
+_FULL_OF_MORE = 0.75
+_ROOM_FOR_MORE = 0.3
+"""The same where more than is asked for is spent: that costs up to two and a half times as much,
+and nobody shall have a late frame for it."""
 
 _WINDOW = 30
 _ENOUGH = 12
@@ -53,6 +59,9 @@ _NEAR = 0.5
 """A face below this share of the largest one's height is far from the camera."""
 
 _CROPS_PX = (256, 192, 128, 96, 64)
+_MORE_CROPS_PX = (192,)
+"""At 128 px a crop of 192 costs as much as at its own size: resampling takes what it saves."""
+
 _KEPT_DECISIONS = 200
 
 
@@ -62,8 +71,8 @@ class Decision:
 
     Attributes:
         time_s: when, in seconds of ``time.time``.
-        level: after it; 0 spends all that is asked for.
-        what: is spared now, for people; empty at level 0.
+        level: after it; 0 spends all that is asked for, below is more.
+        what: is spared now, or spent, for people; empty at level 0.
         reason: why.
     """
 
@@ -83,7 +92,7 @@ class Governor:
     """Holds the rate of a source. Used by the thread that enhances; any thread may read it."""
 
     def __init__(
-        self, rate: Fraction | None, presets: Sequence[str] = (),
+        self, rate: Fraction | None, presets: Sequence[str] = (), most_crop_px: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Start with all that is asked for.
@@ -91,26 +100,28 @@ class Governor:
         Args:
             rate: to be held, in Hz; None is 30.
             presets: that may be used in place of a larger one, smallest first.
+            most_crop_px: up to where a tuning's ``max_crop_px`` may be raised.
             clock: seconds that never go back.
         """
         self.rate_hz = float(rate) if rate else _DEFAULT_RATE_HZ
-        self._presets = tuple(presets)
+        self._presets, self._most_crop_px = tuple(presets), most_crop_px
         self._clock = clock
         self._loads: deque[float] = deque(maxlen=_WINDOW)
         self._spent_ms = self._over_ms = 0.0
         self._decisions: deque[Decision] = deque(maxlen=_KEPT_DECISIONS)
         self._asked: Tuning | None = None
         self._levels: list[_Level] = []
-        self._level = 0
+        self._level = self._asked_at = 0
         self._faces = self._far = 0
+        self._largest_px = 0.0
         self._waits_s: dict[int, float] = {}
         self._changed_s = clock()
         self._raised_s: float | None = None
 
     @property
     def level(self) -> int:
-        """How far it has gone down its ladder; 0 spends all that is asked for."""
-        return self._level
+        """How far it has gone down its ladder; 0 spends all that is asked for, below is more."""
+        return self._level - self._asked_at
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -120,34 +131,37 @@ class Governor:
     @property
     def what(self) -> str:
         """What is spared now, for people; empty if nothing is."""
-        return self._levels[self._level].what if self._levels else ""
+        return self._levels[self._level].what if self.level > 0 else ""
 
     def limit(self, asked: Tuning) -> Tuning | None:
-        """What the next frame may spend, at most what its user asks; None: pass it through."""
+        """What the next frame may spend; None: pass it through."""
         if asked != self._asked:
             # The level stays: what was too much is hardly less now, and if it is, it rises.
             self._asked = asked
-            levels = _ladder(asked, self._presets)
+            more = _more(asked, self._most_crop_px)
+            levels = [*more, *_ladder(asked, self._presets)]
             if len(levels) != len(self._levels):
                 self._waits_s.clear()
+            level = min(max(0, self.level + len(more)), len(levels) - 1)
             # In this order, as other threads read both: a level must never be beyond its ladder.
-            self._level = min(self._level, len(levels) - 1)
-            self._levels = levels
+            self._level = min(self._level, level)
+            self._levels, self._asked_at, self._level = levels, len(more), level
         self._rise()
         return self._levels[self._level].tuning
 
     def took(self, enhance_ms: float, enhanced: Enhanced) -> None:
         """A frame was enhanced in this time, in milliseconds."""
         self._faces = sum(outcome is not Outcome.LEFT for outcome in enhanced.outcomes)
-        largest_px = max((face.h for face in enhanced.faces), default=0.0)
-        self._far = sum(face.h < _NEAR * largest_px for face in enhanced.faces)
+        self._largest_px = max((max(face.w, face.h) for face in enhanced.faces), default=0.0)
+        nearest_px = max((face.h for face in enhanced.faces), default=0.0)
+        self._far = sum(face.h < _NEAR * nearest_px for face in enhanced.faces)
         self._loads.append(min(enhance_ms * self.rate_hz / 1e3, _WORST))
         self._spent_ms += enhance_ms
-        load = self._load
-        self._over_ms = self._over_ms + enhance_ms if load > _FULL else 0.0
+        load, full = self._load, _FULL if self.level >= 0 else _FULL_OF_MORE
+        self._over_ms = self._over_ms + enhance_ms if load > full else 0.0
         below = self._below(int(load) or 1)
         enough_ms = _LAST_MS if self._levels[below].tuning is None else 0.0
-        if load <= _FULL or not self._sure or self._over_ms < enough_ms:
+        if load <= full or not self._sure or self._over_ms < enough_ms:
             return
         if self._raised_s is not None:
             self._waits_s[self._level] = min(2 * self._wait_s(self._level), _LONGEST_WAIT_S)
@@ -162,11 +176,12 @@ class Governor:
             self._waits_s.pop(self._level, None)
         above = self._above()
         wait_s = self._wait_s(above)
-        if self._level == 0 or now_s - self._changed_s < wait_s:
+        if above == self._level or now_s - self._changed_s < wait_s:
             return
+        room = _ROOM if above >= self._asked_at else _ROOM_FOR_MORE
         if self._levels[self._level].tuning is None:
             reason = f"after {wait_s:.0f} s without, to see whether it can be held again"
-        elif self._sure and self._load <= _ROOM:
+        elif self._sure and self._load <= room:
             reason = f"a frame takes only {self._spent(self._load)}"
         else:
             return
@@ -204,14 +219,14 @@ class Governor:
         return reached
 
     def _above(self) -> int:
-        """The level one effective step up."""
+        """The level one effective step up; more than is asked for only where it matters now."""
         level = self._level
-        while level > 0:
+        while level > self._asked_at:
             matters = self._matters(level)
             level -= 1
             if matters:
-                break
-        return level
+                return level
+        return level - 1 if 0 < level == self._level and self._matters(level) else level
 
     def _matters(self, level: int) -> bool:
         """Whether a level spares anything against the one above, with the faces there are."""
@@ -220,6 +235,8 @@ class Governor:
             return True
         if lower.least != upper.least:
             return self._far > 0
+        if lower.max_crop_px != upper.max_crop_px:
+            return FACE_TO_CROP * self._largest_px > lower.max_crop_px
         if lower.max_faces == upper.max_faces:
             return True
         return lower.max_faces < self._faces or upper.max_faces <= self._faces
@@ -230,9 +247,20 @@ class Governor:
         self._level, self._changed_s = level, self._clock()
         self._loads.clear()
         self._spent_ms = self._over_ms = 0.0
-        decision = Decision(time.time(), level, self._levels[level].what, reason)
+        decision = Decision(time.time(), self.level, self._levels[level].what, reason)
         self._decisions.append(decision)
         _log.info("governor: %s: %s", reason, decision.what or "all that is asked for")
+
+
+def _more(asked: Tuning, most_crop_px: int) -> list[_Level]:
+    """Everything that room can be spent on beyond what is asked for, costliest first."""
+    if asked.max_crop_px == 0:
+        return []
+    return [
+        _Level(f"faces seen at up to {px} px", replace(asked, max_crop_px=px))
+        for px in _MORE_CROPS_PX
+        if asked.max_crop_px < px <= most_crop_px
+    ]
 
 
 def _ladder(asked: Tuning, presets: Sequence[str]) -> list[_Level]:

@@ -70,6 +70,11 @@ class RunEnhancer(FaceSeer[StateT], Governable[StateT], Protocol[StateT]):
         """The presets that a tuning may name."""
         ...
 
+    @property
+    def most_crop_px(self) -> int:
+        """Up to where a tuning's ``max_crop_px`` may be raised where there is time for it."""
+        ...
+
     def warm_up(self, height: int, width: int) -> None:
         """Prepare for frames of this size, in pixels, so that the first one is not slow."""
         ...
@@ -193,7 +198,7 @@ def run_live(
         watcher.on_progress("warming up")
         in_own_thread(lambda: enhancer.warm_up(info.height, info.width))
         controls = Controls(Settings(enhancer.tuning, governor=job.governor), enhancer.presets)
-        governor = Governor(rate, enhancer.presets)
+        governor = Governor(rate, enhancer.presets, enhancer.most_crop_px)
         governed = stack.enter_context(closing(Governed(enhancer, controls, governor)))
         monitor = Monitor()
         # Fitting a picture that the governor made smaller; one is on show while the next is made.

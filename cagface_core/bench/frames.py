@@ -23,7 +23,7 @@ from cagface_core.bench.scene import (
 )
 from cagface_core.bench.timing import Timing, percentile, summarise, undisturbed, wait_for
 from cagface_core.config import EnhancerConfig
-from cagface_core.crop import BUCKETS_PX, FACE_TO_CROP, bucket_of
+from cagface_core.crop import BUCKETS_PX, FACE_TO_CROP, bucket_of, seen_side
 from cagface_core.detect import Detector, open_detector
 from cagface_core.enhancer import FaceEnhancer
 from cagface_core.types import Enhanced, Frame, Outcome
@@ -140,7 +140,7 @@ class _Bench:
         row = FrameRow(
             series=case.series, width=width, height=height, faces=case.faces,
             found=found / plan.n, crop_px=crop_px,
-            seen_px=min(crop_px, limit) if limit else crop_px, scale=enhancer.config.scale,
+            seen_px=seen_side(crop_px, limit), scale=enhancer.config.scale,
             network=enhancer.description, detector="real" if self._detector else "known",
             n=timing.n, p50_ms=timing.p50_ms, p95_ms=timing.p95_ms, p99_ms=timing.p99_ms,
             stages_ms={stage: percentile(v, 0.5) for stage, v in stages_ms.items()},

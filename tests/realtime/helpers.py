@@ -138,6 +138,7 @@ class PlainEnhancer:
         self.scale = scale
         self.tuning = Tuning("pico", scale)
         self.presets = ("pico", "nano")
+        self.most_crop_px = self.tuning.max_crop_px
         self.fail_at = fail_at or (lambda _index: False)
         self.states: list[PlainState] = []
         self.calls = itertools.count()
@@ -151,7 +152,7 @@ class PlainEnhancer:
     def look(self, frame: Frame, state: PlainState) -> tuple[Face, ...]:
         return (Face(id=0, x=1, y=1, w=4, h=4, score=1.0),)
 
-    def load(self, preset: str) -> None:
+    def load(self, preset: str, max_crop_px: int | None = None) -> None:
         assert preset in self.presets
 
     def enhance(self, frame: Frame, state: PlainState, tuning: Tuning | None = None) -> Enhanced:

@@ -55,7 +55,7 @@ class Machine:
         became = [
             Outcome.ENHANCED if i < tuning.max_faces else Outcome.LEFT for i in range(self.faces)
         ]
-        face = Face(1, 0, 0, 8, 8, 1.0)
+        face = Face(1, 0, 0, 400, 400, 1.0)
         self.governor.took(spent_ms, Enhanced(BLANK, (face,) * self.faces, (*became,)))
 
     def held(self, frames: int) -> float:
@@ -67,7 +67,7 @@ class Machine:
 class Room(Machine):
     """One face before the camera and five far from it."""
 
-    NEAR, FAR = Face(1, 0, 0, 8, 8, 1.0), Face(2, 0, 0, 3, 3, 1.0)
+    NEAR, FAR = Face(1, 0, 0, 400, 400, 1.0), Face(2, 0, 0, 150, 150, 1.0)
 
     def cost_ms(self, tuning: Tuning) -> float:
         return super().cost_ms(tuning) + (0 if tuning.least else 5 * self.slower * 4.0)
@@ -289,6 +289,33 @@ def test_another_preset_is_loaded_beside_the_frames():
     governed.close()
     governed.enhance(frame, state)
     assert used == ["pico", "pico", "pico", "nano"]
+
+
+def test_larger_crops_are_made_ready_for_beside_the_frames():
+    governed, controls, enhancer = make(Tuning("pico", 2, max_crop_px=96))
+    more = replace(controls.settings.tuning, max_crop_px=192)
+    gate, loaded, used, took = threading.Event(), [], [], []
+    enhance = enhancer.enhance
+
+    def load(preset: str, max_crop_px: int | None = None) -> None:
+        assert gate.wait(10)
+        loaded.append((preset, max_crop_px))
+
+    def note(frame, state, tuning=None):
+        used.append(tuning.max_crop_px)
+        return enhance(frame, state, tuning)
+
+    enhancer.load, enhancer.enhance = load, note
+    governed._governor.limit = lambda _asked: more
+    governed._governor.took = lambda ms, _enhanced: took.append(ms)
+    state, frame = governed.new_state(), Frame(picture(0, 32, 16))
+    for _ in range(3):
+        governed.enhance(frame, state)
+    assert (used, took) == ([96, 96, 96], [])
+    gate.set()
+    governed.close()
+    governed.enhance(frame, state)
+    assert (used[3:], loaded, len(took)) == ([192], [("pico", 192)], 1)
 
 
 def test_the_network_in_use_is_not_held_against_the_one_being_loaded():

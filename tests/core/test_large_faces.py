@@ -1,0 +1,78 @@
+"""Faces larger than the network is to see: at which size it does, and how large they are made."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from cagface_core import EnhancerConfig, FaceEnhancer, Frame
+from cagface_core.crop import seen_side, work_scale
+from cagface_core.paste import upscale_frame
+from cagface_core.types import Image
+
+
+@pytest.fixture
+def enhancer() -> Iterator[FaceEnhancer]:
+    with closing(FaceEnhancer(EnhancerConfig(scale=2, mode="live", max_crop_px=96))) as made:
+        yield made
+
+
+@pytest.fixture
+def frames(demo_clip: Path) -> list[Frame]:
+    with av.open(str(demo_clip)) as container:
+        decoded = [f for f, _ in zip(container.decode(video=0), range(3), strict=False)]
+    return [Frame(f.to_ndarray(format="rgb24"), f.pts, f.time_base) for f in decoded]
+
+
+@pytest.mark.parametrize(
+    ("side", "limit_px", "seen"),
+    [
+        (64, 96, 64), (96, 96, 96), (128, 96, 128), (192, 96, 96), (256, 96, 128), (320, 96, 96),
+        (384, 96, 96), (128, 64, 64), (192, 64, 64), (192, 128, 128), (256, 128, 128),
+        (256, 192, 256), (384, 192, 192), (448, 192, 192), (512, 192, 256), (256, 256, 256),
+        (320, 256, 256), (384, 256, 256), (512, 256, 256), (640, 0, 640),
+    ],
+)  # fmt: skip
+def test_the_network_sees_a_crop_at_a_size_worth_resampling_to(side: int, limit_px: int, seen: int):
+    assert seen_side(side, limit_px) == seen
+
+
+@pytest.mark.parametrize(
+    ("side", "limit_px", "scale", "work"),
+    [
+        (192, 96, 1, 1), (192, 96, 2, 2), (192, 96, 4, 2), (384, 96, 1, 1), (384, 96, 2, 1),
+        (384, 96, 4, 1), (256, 96, 4, 2), (320, 96, 2, 2), (128, 96, 2, 2), (128, 96, 4, 4),
+        (640, 0, 4, 4),
+    ],
+)  # fmt: skip
+def test_a_face_is_enhanced_at_no_more_pixels_than_the_network_makes(
+    side: int, limit_px: int, scale: int, work: int
+):
+    assert work_scale(side, limit_px, scale) == work
+    assert work == scale or work * side >= 4 * seen_side(side, limit_px)
+
+
+def test_a_large_face_seen_small_is_made_in_less_and_looks_the_same(
+    enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+):
+    large = [replace(frame, rgb=upscale_frame(frame.rgb, 4)) for frame in frames]
+
+    def run() -> tuple[list[Image], set[int]]:
+        state = enhancer.new_state()
+        made = [enhancer.enhance(frame, state).rgb for frame in large]
+        return made, {seen.enhanced.shape[0] for seen in state.steadier._seen.values()}
+
+    ours, sides = run()
+    for module in ("enhancer", "cpu_frame"):
+        monkeypatch.setattr(f"cagface_core.{module}.work_scale", lambda _side, _limit, scale: scale)
+    whole, whole_sides = run()
+    assert [2 * side for side in sides] == list(whole_sides)
+    for one, other in zip(ours, whole, strict=True):
+        difference = np.abs(one.astype(int) - other)
+        assert difference.max() <= 6
+        assert difference.mean() < 0.1
+        assert np.abs(one.astype(int) - upscale_frame(large[0].rgb, 2)).max() > 10
