@@ -113,6 +113,27 @@ class Tuning:
         return self.strength_of.get(id, self.strength)
 
 
+_USUAL = {
+    "live": {"cpu": ("pico", 96, 192), "cuda": ("small", 256, 256), "mps": ("nano", 256, 256)},
+    "file": {"cpu": ("nano", 256, 256), "cuda": ("small", 0, 0), "mps": ("nano", 0, 0)},
+    "image": {"cpu": ("nano", 0, 0), "cuda": ("small", 0, 0), "mps": ("nano", 0, 0)},
+}
+
+
+def usual(mode: Mode, kind: str) -> tuple[str, int, int]:
+    """What is used where a config leaves it open.
+
+    Args:
+        mode: see :class:`EnhancerConfig`.
+        kind: what it computes on, ``cpu``, ``cuda`` or ``mps``.
+
+    Returns:
+        The preset, the largest crop in pixels, and up to where that may be raised live where there
+        is time for it; 0 is no limit.
+    """
+    return _USUAL[mode].get(kind, _USUAL[mode]["mps"])
+
+
 def _check(scale: int, strengths: Iterable[float], max_crop_px: int | None) -> None:
     """Refuse what makes no sense at the start or later, with ``ConfigError``."""
     if scale not in SCALES:

@@ -10,11 +10,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
-
 from cagface_core.clock import Clock
-from cagface_core.crop import reach, work_scale
+from cagface_core.crop import reach
 from cagface_core.paste import add_to_rgb, feather, find_changes, upscale_frame
 from cagface_core.planes import add_to_planes, upscale_planes
 from cagface_core.steady import Recalled, Steadier
@@ -40,18 +37,19 @@ class CpuFrame:
 
     def recall(
         self, faces: Sequence[Face], crops: Sequence[Crop], pictures: Sequence[Image],
-        strengths: Sequence[float], steadier: Steadier, *, limit_px: int, moving: bool,
+        strengths: Sequence[float], grids: Sequence[tuple[int, int]], steadier: Steadier, *,
+        moving: bool,
     ) -> None:  # fmt: skip
         """Start to find what is known of the faces before they are enhanced; does not wait.
 
         Args:
             faces: largest first: the smallest stays on top where two overlap.
             crops: where each was cut from the frame.
-            pictures: their pixels, (S, S, 3) uint8 RGB.
+            pictures: their pixels, (S, S, 3) uint8 RGB, shrunk as their grids say.
             strengths: of each, 0 to 1.
+            grids: in which each is enhanced, see :func:`cagface_core.crop.work_grid`.
             steadier: the stream's memory of enhanced faces, which must not change before
                 :meth:`finish`.
-            limit_px: as for :func:`cagface_core.crop.work_scale`.
             moving: see :meth:`cagface_core.steady.Steadier.recall`.
         """
 
@@ -60,14 +58,16 @@ class CpuFrame:
                 return [
                     _Known(
                         steadier.recall(
-                            face.id, crop, picture,
-                            upscale_frame(picture, work_scale(crop.size, limit_px, self._scale)),
-                            moving=moving,
+                            face.id, crop, picture, upscale_frame(picture, scale),
+                            coarse=coarse, moving=moving,
                         ),
-                        self._mask(face, crop, strength),
+                        crop,
+                        feather(
+                            crop, reach(face), *self._frame.rgb.shape[:2], scale / coarse, strength
+                        ),
                     )
-                    for face, crop, picture, strength in zip(
-                        faces, crops, pictures, strengths, strict=True
+                    for face, crop, picture, strength, (coarse, scale) in zip(
+                        faces, crops, pictures, strengths, grids, strict=True
                     )
                 ]  # fmt: skip
 
@@ -77,7 +77,7 @@ class CpuFrame:
         """Steady the faces and add them to the upscaled frame, in planes if it came in planes.
 
         Args:
-            residuals: of each face (s*S, s*S, 3) in levels of 0..255, s its `work_scale`; None
+            residuals: of each face, in its grid, (scale*S, scale*S, 3) in levels of 0..255; None
                 adds nothing and forgets the face.
             steadier: the memory, changed in place.
         """
@@ -86,16 +86,12 @@ class CpuFrame:
             pairs = zip(known, residuals, strict=True)
             there = [(k, residual) for k, residual in pairs if residual is not None]
             steadier.forget_others({k.face.id for k, _ in there})
-            steadied = [_fitted(steadier.steady(k.face, r), k.mask) for k, r in there]
+            steadied = [steadier.steady(k.face, residual) for k, residual in there]
         with self._clock("paste"):
-            height, width = self._frame.rgb.shape[:2]
             changes = find_changes(
-                [k.face.crop for k, _ in there],
-                steadied,
-                [k.mask for k, _ in there],
-                height,
-                width,
-            )
+                [k.crop for k, _ in there], steadied, [k.mask for k, _ in there],
+                *self._frame.rgb.shape[:2], self._scale,
+            )  # fmt: skip
             canvas = self._upscaled.result()
             for change in changes:
                 _add(canvas, change)
@@ -107,25 +103,14 @@ class CpuFrame:
                 return upscale_frame(self._frame.rgb, self._scale)
             return upscale_planes(self._frame.planes, self._scale)
 
-    def _mask(self, face: Face, crop: Crop, strength: float) -> Floats:
-        height, width = self._frame.rgb.shape[:2]
-        return feather(crop, reach(face), height, width, self._scale, strength)
-
 
 @dataclass(frozen=True, slots=True)
 class _Known:
     """What is known of a face before it is enhanced, and where it will be shown."""
 
     face: Recalled
+    crop: Crop
     mask: Floats
-
-
-def _fitted(residual: Floats, mask: Floats) -> Floats:
-    """What a face adds, enlarged to its mask's size as the frame is."""
-    size = mask.shape[1], mask.shape[0]
-    if residual.shape[1::-1] == size:
-        return residual
-    return np.asarray(cv2.resize(residual, size, interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _add(canvas: Image | Planes, change: Change) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from cagface_core.types import Crop, Face, Image
@@ -21,6 +22,9 @@ UPWARD_SHIFT = 0.12
 _MARGIN_PX = 3.0
 """A crop that only just holds a face is shown up to here before its edge: the network's padding
 reaches two pixels in, and positions are rounded to one."""
+
+_COARSE_STEP_PX = 4
+"""Larger crops than any bucket may be shrunk by up to this: they move by whole pixels then too."""
 
 _SHRINK_BELOW = 0.72  # a crop keeps its bucket until the face needs clearly less: no flicker
 
@@ -52,7 +56,8 @@ def choose_crop(face: Face, frame_height: int, frame_width: int, last_size: int 
     if size < last_size and wanted > _SHRINK_BELOW * last_size:
         size = last_size
     left, top, _ = _around(face, size)
-    x, y = round(left), round(top)
+    step = 1 if size <= BUCKETS_PX[-1] else _COARSE_STEP_PX
+    x, y = (step * round(start / step) for start in (left, top))
     return Crop(_inside(x, size, frame_width), _inside(y, size, frame_height), size)
 
 
@@ -68,38 +73,62 @@ def seen_side(side: int, limit_px: int) -> int:
     """The side at which the network sees a crop of ``side`` pixels.
 
     Beyond ``limit_px``, that limit; 0 is none. But up to a third more where that is the crop's own
-    size or the half of it: any other has to be resampled, there and back, by odd steps, which
-    takes longer than it saves.
+    size, the half or a quarter of it: any other has to be resampled, there and back, by odd steps,
+    which takes longer than it saves.
     """
     if limit_px == 0 or side <= limit_px:
         return side
-    whole = (seen for seen in (side, side // 2) if seen in BUCKETS_PX)
+    whole = (seen for seen in (side, side // 2, side // 4) if seen in BUCKETS_PX)
     return next((seen for seen in whole if limit_px <= seen <= limit_px * 4 // 3), limit_px)
 
 
-def work_scale(side: int, limit_px: int, scale: int) -> int:
-    """The output scale at which a crop of ``side`` pixels is enhanced.
+def work_grid(side: int, limit_px: int, scale: int) -> tuple[int, int]:
+    """The pixels in which a crop is enhanced; its enhancement is enlarged to the frame's.
 
-    It is ``scale``, or less where the network, which makes four times what it sees, makes no more
-    pixels than that: the enhancement is enlarged then, which is all that could be done with it.
+    There are no more than the network makes, which is four times what it sees. Where the crop
+    itself has as many, its enhancement is no finer than what the network saw, see
+    :func:`cagface_core.consistency.hold_coarse`, and twice as many do.
+
+    Returns:
+        By how much the crop is shrunk, 1, 2 or 4, and the scale at which it is enhanced then, 1,
+        2 or 4 and at most ``scale``.
     """
-    made = 4 * seen_side(side, limit_px)
-    return next(s for s in (1, 2, 4) if s >= scale or s * side >= made)
+    seen = seen_side(side, limit_px)
+    if side >= 4 * seen:
+        return next(g for g in (4, 2, 1) if side >= 2 * g * seen and side % g == 0), 1
+    return 1, next(s for s in (1, 2, 4) if s >= scale or s * side >= 4 * seen)
 
 
-def cut(rgb: Image, crop: Crop) -> Image:
-    """Copy the crop's pixels, (size, size, 3) uint8; beyond the frame its border is replicated."""
-    height, width = rgb.shape[:2]
-    rows = np.clip(np.arange(crop.y, crop.y + crop.size), 0, height - 1)
-    columns = np.clip(np.arange(crop.x, crop.x + crop.size), 0, width - 1)
-    if rows[-1] - rows[0] == crop.size - 1 and columns[-1] - columns[0] == crop.size - 1:
-        return rgb[crop.y : crop.y + crop.size, crop.x : crop.x + crop.size].copy()
-    return rgb[rows[:, None], columns[None, :]]
+def cut(rgb: Image, crop: Crop, coarse: int = 1) -> Image:
+    """Copy the crop's pixels; beyond the frame its border is replicated.
+
+    Args:
+        rgb: the frame, (H, W, 3) uint8.
+        crop: where to cut.
+        coarse: by how much to shrink them, by averaging.
+
+    Returns:
+        (size // coarse, size // coarse, 3) uint8.
+    """
+    inner, over = rgb, list[int]()
+    for axis, start in enumerate((crop.y, crop.x)):
+        length = rgb.shape[axis]
+        # A crop that is all beyond the frame shows the frame's first or last row or column.
+        first = min(max(start, 0), length - 1)
+        last = max(min(start + crop.size, length), first + 1)
+        before = min(max(first - start, 0), crop.size - (last - first))
+        inner = inner[first:last] if axis == 0 else inner[:, first:last]
+        over += [before, crop.size - (last - first) - before]
+    whole = cv2.copyMakeBorder(inner, *over, cv2.BORDER_REPLICATE) if any(over) else inner
+    if coarse == 1:
+        return whole.copy() if whole is inner else np.asarray(whole, np.uint8)
+    size = (crop.size // coarse, crop.size // coarse)
+    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def batches(sides: Sequence[int], most: int = 8) -> list[list[int]]:
-    """Group the indices of crops by side, at most ``most`` together."""
-    groups = [[i for i, side in enumerate(sides) if side == s] for s in sorted(set(sides))]
+def batches(kinds: Sequence[tuple[int, ...]], most: int = 8) -> list[list[int]]:
+    """Group the indices of crops by kind, at most ``most`` together."""
+    groups = [[i for i, kind in enumerate(kinds) if kind == k] for k in sorted(set(kinds))]
     return [group[k : k + most] for group in groups for k in range(0, len(group), most)]
 
 

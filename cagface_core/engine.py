@@ -21,7 +21,7 @@ from cagface_core.attention import (
     to_signed,
 )  # fmt: skip
 from cagface_core.bisenet import INPUT_PX
-from cagface_core.consistency import SIGMA_PX, hold, resize
+from cagface_core.consistency import SIGMA_PX, hold, hold_coarse, resize
 from cagface_core.cpu_graph import CpuGraphed
 from cagface_core.crop import BUCKETS_PX, seen_side
 from cagface_core.cuda_graph import Graphed, GraphPool
@@ -258,6 +258,9 @@ class Engine:
         height, width = seen.shape[-2:]
         block = make_block(seen, resize_maps(maps, height, width), self.attention)
         size = (scale * lr.shape[-2], scale * lr.shape[-1])
+        if side < own and (scale == 1 or own >= 4 * side):
+            sr = self._forward(block, 2, run or self.runner)
+            return hold_coarse(sr, seen, self.sigma_px, *size).mul_(127.5)
         factor = 4 if max(size) > 2 * max(height, width) else 2
         sr = resize(self._forward(block, factor, run or self.runner), *size)
         return hold(sr, lr, self.sigma_px, seen).mul_(127.5)

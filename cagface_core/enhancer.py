@@ -22,9 +22,9 @@ from torch import Tensor
 from cagface_core import checkpoint
 from cagface_core.attention import MAP_PX
 from cagface_core.clock import Clock
-from cagface_core.config import EnhancerConfig, Tuning
+from cagface_core.config import EnhancerConfig, Tuning, usual
 from cagface_core.cpu_frame import CpuFrame
-from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach, work_scale
+from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach, work_grid
 from cagface_core.detect import Detector, open_detector
 from cagface_core.device_frame import Begun, DeviceFrame, download
 from cagface_core.engine import Engine
@@ -53,16 +53,6 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S = {"live": 0.25, "file": 0.0, "image": 0.0}
 """How often the detector looks at faces that rest; between, they are followed by their motion."""
 
-_DEFAULTS = {
-    "live": {"cpu": ("pico", 96), "cuda": ("small", 256), "mps": ("nano", 256)},
-    "file": {"cpu": ("nano", 256), "cuda": ("small", 0), "mps": ("nano", 0)},
-    "image": {"cpu": ("nano", 0), "cuda": ("small", 0), "mps": ("nano", 0)},
-}
-"""By mode and by what it computes on: the preset, and the largest crop in pixels."""
-
-_ROOMY_PX = {"cpu": 192}
-"""By what it computes on: the largest crop seen live where time is left, see `most_crop_px`."""
-
 _GUARD_MEAN_LEVELS = 40.0  # a residual this strong on average is no face any more
 
 
@@ -85,9 +75,8 @@ class FaceEnhancer:
             DeviceError: the device is not there.
         """
         self.config = config or EnhancerConfig()
-        defaults = _DEFAULTS[self.config.mode]
         kind = find_device(self.config.device).type
-        preset, limit = defaults.get(kind, defaults["mps"])
+        preset, limit, most = usual(self.config.mode, kind)
         asked = self.config.max_crop_px
         self.tuning = Tuning(
             preset=self.config.preset or checkpoint.largest(self.config.weights, preset),
@@ -97,10 +86,8 @@ class FaceEnhancer:
             max_crop_px=limit if asked is None else asked,
         )
         """What frames are enhanced with that come without a tuning of their own."""
-        self.most_crop_px = self.tuning.max_crop_px
+        self.most_crop_px = most if asked is None else asked
         """Up to where a tuning's ``max_crop_px`` may be raised live where there is time for it."""
-        if asked is None and self.config.mode == "live":
-            self.most_crop_px = max(self.most_crop_px, _ROOMY_PX.get(kind, 0))
         self._engines: dict[str, Engine] = {}
         self._warm = False
         self._told: set[str] = set()
@@ -191,11 +178,18 @@ class FaceEnhancer:
             shown, strengths = state.fader.choose(found, tuning, frame.time_s)
         with clock("crop"):
             crops = self._crop(shown, frame.rgb, state)
-            pictures = [cut(frame.rgb, crop) for crop in crops]
+            limits = tuning.max_crop_px, tuning.scale
+            grids = [(1, tuning.scale) if begun else work_grid(c.size, *limits) for c in crops]
+            pictures = [
+                cut(frame.rgb, c, coarse) for c, (coarse, _) in zip(crops, grids, strict=True)
+            ]
             seen: Sequence[Picture] = pictures
             if frame.planes is not None and frame.planes.layout.bits > 8:
-                seen = [rgb_levels(frame.planes, crop) for crop in crops]
-        work = _Work(engine, tuning, shown, strengths, crops, pictures, seen)
+                seen = [
+                    rgb_levels(frame.planes, c, coarse)
+                    for c, (coarse, _) in zip(crops, grids, strict=True)
+                ]
+        work = _Work(engine, tuning, shown, strengths, crops, grids, pictures, seen)
         if here is not None:
             _recall(here, work, state)
         with clock("attention"):
@@ -344,16 +338,18 @@ class FaceEnhancer:
         self, work: _Work, maps: list[Tensor]
     ) -> tuple[list[Floats | None], list[Outcome]]:
         """Run the network on all faces, those of one size in one batch, and guard its output."""
-        pictures, limit_px = work.seen, work.tuning.max_crop_px
+        pictures = work.seen
         residuals: list[Floats | None] = [None] * len(pictures)
         outcomes = [Outcome.FAILED] * len(pictures)
-        for chosen in batches([picture.shape[0] for picture in pictures]):
+        for chosen in batches(
+            [(p.shape[0], *g) for p, g in zip(pictures, work.grids, strict=True)]
+        ):
             try:
                 batch = work.engine.residual(
                     [pictures[i] for i in chosen],
                     [maps[i] for i in chosen],
-                    work_scale(pictures[chosen[0]].shape[0], limit_px, work.tuning.scale),
-                    limit_px,
+                    work.grids[chosen[0]][1],
+                    work.tuning.max_crop_px,
                 )
             except RuntimeError as error:
                 side = pictures[chosen[0]].shape[0]
@@ -384,6 +380,7 @@ class _Work:
     faces: list[Face]
     strengths: list[float]
     crops: list[Crop]
+    grids: list[tuple[int, int]]
     pictures: list[Image]
     """What is looked at, in 8 bits."""
     seen: Sequence[Picture]
@@ -394,6 +391,6 @@ def _recall(here: CpuFrame, work: _Work, state: State) -> None:
     """Begin what can be done beside the network; where time is short, only what stands still."""
     moving = work.tuning.patience == 1
     here.recall(
-        work.faces, work.crops, work.pictures, work.strengths, state.steadier,
-        limit_px=work.tuning.max_crop_px, moving=moving,
+        work.faces, work.crops, work.pictures, work.strengths, work.grids, state.steadier,
+        moving=moving,
     )  # fmt: skip

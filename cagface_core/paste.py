@@ -27,7 +27,7 @@ def upscale_frame(rgb: Image, scale: int) -> Image:
 
 
 def ramps(
-    crop: Crop, reach: tuple[float, float, float], frame_height: int, frame_width: int, scale: int
+    crop: Crop, reach: tuple[float, float, float], frame_height: int, frame_width: int, scale: float
 ) -> tuple[Floats, Floats]:
     """The two sides of the paste mask of a crop, which is their product.
 
@@ -36,7 +36,7 @@ def ramps(
         reach: left, top and side of the square where it is shown, in pixels of the frame.
         frame_height: rows of the frame.
         frame_width: columns of the frame.
-        scale: the output scale.
+        scale: the output scale, or what the pixels of a coarser mask are to those of the frame.
 
     Returns:
         Rows and columns, (scale*size,) in [0, 1] each: they fall smoothly to 0 before the edges of
@@ -50,8 +50,8 @@ def ramps(
 
 
 def feather(
-    crop: Crop, reach: tuple[float, float, float], frame_height: int, frame_width: int, scale: int,
-    strength: float = 1.0,
+    crop: Crop, reach: tuple[float, float, float], frame_height: int, frame_width: int,
+    scale: float, strength: float = 1.0,
 ) -> Floats:  # fmt: skip
     """The paste mask of a crop, (scale*size, scale*size, 3), equal in all colours; see `ramps`.
 
@@ -66,23 +66,21 @@ def feather(
 
 def find_changes(
     crops: Sequence[Crop], residuals: Sequence[Floats], masks: Sequence[Floats],
-    frame_height: int, frame_width: int,
+    frame_height: int, frame_width: int, scale: int,
 ) -> list[Change]:  # fmt: skip
     """Tell what the faces of a frame add to its upscale; where two overlap, the later one covers.
 
     Args:
         crops: where the faces lie in the frame before upscaling.
-        residuals: (scale*size, scale*size, 3) each, in levels of 0..255.
-        masks: (scale*size, scale*size, 3), 0 shows what is there, 1 the enhanced face.
+        residuals: (scale*size, scale*size, 3) each, in levels of 0..255, or smaller ones.
+        masks: as large, 0 shows what is there, 1 the enhanced face.
         frame_height: rows of the frame before upscaling.
         frame_width: columns of it.
+        scale: output scale.
 
     Returns:
         One change each, cut to the frame; they add up, in any order.
     """
-    if not crops:
-        return []
-    scale = residuals[0].shape[0] // crops[0].size
     shown = [
         (max(c.x, 0), max(c.y, 0), min(c.x + c.size, frame_width), min(c.y + c.size, frame_height))
         for c in crops
@@ -97,7 +95,8 @@ def find_changes(
 
     changes: list[Change] = []
     for i, box in enumerate(shown):
-        levels = part(masks[i], i, box) * part(residuals[i], i, box)
+        whole = _fitted(masks[i] * residuals[i], scale * crops[i].size, cv2.INTER_CUBIC)
+        levels = part(whole, i, box)
         left, top = scale * box[0], scale * box[1]
         for k in range(i + 1, len(crops)):
             x0, y0 = max(box[0], shown[k][0]), max(box[1], shown[k][1])
@@ -106,7 +105,8 @@ def find_changes(
                 covered = np.s_[
                     scale * y0 - top : scale * y1 - top, scale * x0 - left : scale * x1 - left
                 ]
-                levels[covered] *= 1 - part(masks[k], k, (x0, y0, x1, y1))
+                mask = _fitted(masks[k], scale * crops[k].size, cv2.INTER_LINEAR)
+                levels[covered] *= 1 - part(mask, k, (x0, y0, x1, y1))
         changes.append(Change(left, top, levels))
     return changes
 
@@ -114,15 +114,22 @@ def find_changes(
 def add_to_rgb(canvas: Image, change: Change) -> None:
     """Add a change to (H, W, 3) uint8 RGB, in place."""
     height, width = change.levels.shape[:2]
-    where = np.s_[change.y : change.y + height, change.x : change.x + width]
-    canvas[where] = cv2.add(canvas[where], change.levels, dtype=cv2.CV_8U)
+    part = canvas[change.y : change.y + height, change.x : change.x + width]
+    cv2.add(part, change.levels, dst=part, dtype=cv2.CV_8U)
 
 
-def _ramp(start: int, size: int, length: int, scale: int, near: float, reach: float) -> Floats:
+def _fitted(picture: Floats, side: int, kernel: int) -> Floats:
+    """A square picture of any size, enlarged to ``side`` pixels."""
+    if picture.shape[0] == side:
+        return picture
+    return np.asarray(cv2.resize(picture, (side, side), interpolation=kernel), np.float32)
+
+
+def _ramp(start: int, size: int, length: int, scale: float, near: float, reach: float) -> Floats:
     """One side of the mask: smoothstep at the edges of what is shown, 1 at the frame's borders."""
-    position = start + (np.arange(size * scale, dtype=np.float32) + 0.5) / scale
+    position = start + (np.arange(round(size * scale), dtype=np.float32) + 0.5) / scale
     width = reach * _FEATHER
-    ramp = np.ones(size * scale, np.float32)
+    ramp = np.ones(len(position), np.float32)
     if start > 0 or near > 0:
         first = max(near, start + _DEAD_PX) if start > 0 else near
         ramp = np.minimum(ramp, (position - first) / width)

@@ -45,9 +45,14 @@ class _Seen:
     """A face as it was last shown: its crop, thumb, input (S, S, 3) blurred, picture in 0..255."""
 
     crop: Crop
+    coarse: int
     thumb: Image
     blurred: Floats
     enhanced: Floats
+
+    @property
+    def scale(self) -> int:
+        return self.enhanced.shape[0] // self.crop.size
 
 
 class Memory(Generic[SeenT]):
@@ -106,8 +111,9 @@ class Recalled:
 
     Attributes:
         id: the track's.
-        crop: where it lies in the frame; positions are whole pixels, so that the face before is
-            found again without resampling.
+        crop: where it lies in the frame, in the picture's pixels; positions are whole ones, so
+            that the face before is found again without resampling.
+        coarse: how many of the frame's pixels are one of these.
         thumb: its :func:`make_thumb`.
         blurred: (S, S, 3) float32, the crop's pixels in levels, blurred.
         plain: (scale*S, scale*S, 3) uint8, its plain upscale.
@@ -119,6 +125,7 @@ class Recalled:
 
     id: int
     crop: Crop
+    coarse: int
     thumb: Image
     blurred: Floats
     plain: Image
@@ -130,23 +137,27 @@ class Steadier(Memory[_Seen]):
     """Steadies faces with OpenCV."""
 
     def recall(
-        self, id: int, crop: Crop, picture: Image, plain: Image, *, moving: bool = True
-    ) -> Recalled:
+        self, id: int, crop: Crop, picture: Image, plain: Image, *, coarse: int = 1,
+        moving: bool = True,
+    ) -> Recalled:  # fmt: skip
         """Find what is known of a face, which takes most of the time and no network; see above.
 
         Args:
             id: the track's.
             crop: where it lies in the frame.
-            picture: (S, S, 3) uint8 RGB, the crop's pixels.
+            picture: (S, S, 3) uint8 RGB, the crop's pixels, shrunk by ``coarse``.
             plain: (scale*S, scale*S, 3) uint8, its plain upscale; a change of scale forgets the
-                face.
+                face, and so does one of ``coarse``.
+            coarse: the crop's side over the picture's.
             moving: whether what moves is steadied too, which costs most.
         """
+        crop = Crop(crop.x // coarse, crop.y // coarse, crop.size // coarse)
         scale = plain.shape[0] // crop.size
         blurred = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), BLUR_PX)
-        now = Recalled(id, crop, make_thumb(picture), np.asarray(blurred, np.float32), plain)
+        blurred = np.asarray(blurred, np.float32)
+        now = Recalled(id, crop, coarse, make_thumb(picture), blurred, plain)
         last = self._seen.get(id)
-        if last is None or last.enhanced.shape[0] != scale * last.crop.size:
+        if last is None or (coarse, scale) != (last.coarse, last.scale):
             return now
         still, before, share = _recall_still(now, last, scale)
         if moving and (flow := find_flow(crop, now.thumb, last.crop, last.thumb)) is not None:
@@ -170,7 +181,7 @@ class Steadier(Memory[_Seen]):
         if face.before is not None and face.share is not None:
             enhanced = cv2.blendLinear(face.before, enhanced, face.share, 1 - face.share)
         enhanced = np.asarray(enhanced, np.float32)
-        self._seen[face.id] = _Seen(face.crop, face.thumb, face.blurred, enhanced)
+        self._seen[face.id] = _Seen(face.crop, face.coarse, face.thumb, face.blurred, enhanced)
         return np.asarray(cv2.subtract(enhanced, face.plain, dtype=cv2.CV_32F), np.float32)
 
 

@@ -81,10 +81,10 @@ def test_identity_plain_upsampling_in_place_of_the_network(scale: int, crop: Cro
         mask = feather(place, whole(place), 120, 108, scale)
         masked = expected.copy()
         # The frame gives way where the mask shows the picture.
-        (gap,) = find_changes([place], [np.ones_like(mask)], [mask], 120, 108)
+        (gap,) = find_changes([place], [np.ones_like(mask)], [mask], 120, 108, scale)
         height, width = gap.levels.shape[:2]
         there = masked[gap.y : gap.y + height, gap.x : gap.x + width].astype(np.float32)
-        (change,) = find_changes([place], [alone], [mask], 120, 108)
+        (change,) = find_changes([place], [alone], [mask], 120, 108, scale)
         add_to_rgb(masked, replace(change, levels=change.levels - gap.levels * there))
         difference = np.abs(masked.astype(int) - expected).max()
         assert least <= difference <= most
@@ -128,7 +128,7 @@ def test_overlapping_faces_are_not_enhanced_twice():
     canvas = np.full((64, 74, 3), 100, np.uint8)
     add = np.full((64, 64, 3), 20, np.float32)
     masks = [feather(crop, whole(crop), 64, 74, 1) for crop in crops]
-    for change in find_changes(crops, [add, add], masks, 64, 74):
+    for change in find_changes(crops, [add, add], masks, 64, 74, 1):
         add_to_rgb(canvas, change)
     assert canvas.max() == 120
     assert canvas[32, 32, 0] == 120
@@ -145,7 +145,7 @@ def test_of_overlapping_faces_the_later_covers_the_earlier():
         where = np.s_[2 * crop.y : 2 * (crop.y + crop.size), 2 * crop.x : 2 * (crop.x + crop.size)]
         expected[where] += mask * (residual - expected[where])
     added = np.zeros_like(expected)
-    for change in find_changes(crops, residuals, masks, 200, 300):
+    for change in find_changes(crops, residuals, masks, 200, 300, 2):
         height, width = change.levels.shape[:2]
         added[change.y : change.y + height, change.x : change.x + width] += change.levels
     assert np.abs(added - expected).max() < 1e-4

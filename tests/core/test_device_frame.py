@@ -89,7 +89,7 @@ def test_overlapping_and_overhanging_faces(
         for picture, found in zip(pictures, maps, strict=True)
     ]
     masks = [feather(crop, (crop.x, crop.y, crop.size), *rgb.shape[:2], 2) for crop in crops]
-    for change in find_changes(crops, residuals, masks, *rgb.shape[:2]):
+    for change in find_changes(crops, residuals, masks, *rgb.shape[:2], 2):
         add_to_rgb(expected, change)
     canvas, passed = device_frame.finish(
         device_frame.begin(rgb),

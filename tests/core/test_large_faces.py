@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cagface_core import EnhancerConfig, FaceEnhancer, Frame
-from cagface_core.crop import seen_side, work_scale
+from cagface_core.crop import choose_crop, cut, seen_side, work_grid
 from cagface_core.paste import upscale_frame
-from cagface_core.types import Image
+from cagface_core.types import Crop, Face, Image
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def frames(demo_clip: Path) -> list[Frame]:
     ("side", "limit_px", "seen"),
     [
         (64, 96, 64), (96, 96, 96), (128, 96, 128), (192, 96, 96), (256, 96, 128), (320, 96, 96),
-        (384, 96, 96), (128, 64, 64), (192, 64, 64), (192, 128, 128), (256, 128, 128),
+        (384, 96, 96), (512, 96, 128),
+        (128, 64, 64), (192, 64, 64), (192, 128, 128), (256, 128, 128),
         (256, 192, 256), (384, 192, 192), (448, 192, 192), (512, 192, 256), (256, 256, 256),
         (320, 256, 256), (384, 256, 256), (512, 256, 256), (640, 0, 640),
     ],
@@ -42,18 +43,36 @@ def test_the_network_sees_a_crop_at_a_size_worth_resampling_to(side: int, limit_
 
 
 @pytest.mark.parametrize(
-    ("side", "limit_px", "scale", "work"),
+    ("side", "limit_px", "scale", "grid"),
     [
-        (192, 96, 1, 1), (192, 96, 2, 2), (192, 96, 4, 2), (384, 96, 1, 1), (384, 96, 2, 1),
-        (384, 96, 4, 1), (256, 96, 4, 2), (320, 96, 2, 2), (128, 96, 2, 2), (128, 96, 4, 4),
-        (640, 0, 4, 4),
+        (192, 96, 1, (1, 1)), (192, 96, 2, (1, 2)), (192, 96, 4, (1, 2)), (128, 96, 4, (1, 4)),
+        (256, 96, 4, (1, 2)), (320, 96, 2, (1, 2)), (384, 96, 2, (2, 1)), (384, 96, 4, (2, 1)),
+        (512, 96, 2, (2, 1)), (768, 96, 1, (4, 1)), (704, 96, 2, (2, 1)), (640, 0, 4, (1, 4)),
     ],
 )  # fmt: skip
-def test_a_face_is_enhanced_at_no_more_pixels_than_the_network_makes(
-    side: int, limit_px: int, scale: int, work: int
+def test_a_face_is_enhanced_in_about_as_many_pixels_as_the_network_makes(
+    side: int, limit_px: int, scale: int, grid: tuple[int, int]
 ):
-    assert work_scale(side, limit_px, scale) == work
-    assert work == scale or work * side >= 4 * seen_side(side, limit_px)
+    assert work_grid(side, limit_px, scale) == grid
+    coarse, work = grid
+    seen = seen_side(side, limit_px)
+    assert side // coarse * work == scale * side or side // coarse * work >= 2 * seen
+    assert coarse == 1 or side >= 4 * seen
+
+
+def test_large_crops_move_by_what_they_may_be_shrunk_by():
+    for step in range(20):
+        crop = choose_crop(Face(1, 300.3 + step, 200.7 + step / 3, 240, 240, 1.0), 900, 1200)
+        assert (crop.size, crop.x % 4, crop.y % 4) == (384, 0, 0)
+
+
+@pytest.mark.parametrize("coarse", [2, 4])
+def test_a_crop_can_be_shrunk_as_it_is_cut(coarse: int):
+    rgb = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    for crop in (Crop(8, 12, 64), Crop(-20, 40, 96), Crop(100, -8, 64), Crop(200, 300, 64)):
+        blocks = cut(rgb, crop).reshape(crop.size // coarse, coarse, crop.size // coarse, coarse, 3)
+        difference = np.abs(cut(rgb, crop, coarse) - blocks.mean((1, 3)))
+        assert difference.max() <= 0.5 + 1e-6
 
 
 def test_a_large_face_seen_small_is_made_in_less_and_looks_the_same(
@@ -67,10 +86,9 @@ def test_a_large_face_seen_small_is_made_in_less_and_looks_the_same(
         return made, {seen.enhanced.shape[0] for seen in state.steadier._seen.values()}
 
     ours, sides = run()
-    for module in ("enhancer", "cpu_frame"):
-        monkeypatch.setattr(f"cagface_core.{module}.work_scale", lambda _side, _limit, scale: scale)
+    monkeypatch.setattr("cagface_core.enhancer.work_grid", lambda _side, _limit, scale: (1, scale))
     whole, whole_sides = run()
-    assert [2 * side for side in sides] == list(whole_sides)
+    assert [4 * side for side in sides] == list(whole_sides)
     for one, other in zip(ours, whole, strict=True):
         difference = np.abs(one.astype(int) - other)
         assert difference.max() <= 6
