@@ -52,24 +52,20 @@ class CpuFrame:
                 :meth:`finish`.
             moving: see :meth:`cagface_core.steady.Steadier.recall`.
         """
+        height, width = self._frame.rgb.shape[:2]
+
+        def known(
+            face: Face, crop: Crop, picture: Image, strength: float, coarse: int, scale: int
+        ) -> _Known:
+            plain = upscale_frame(picture, scale)
+            recalled = steadier.recall(face.id, crop, picture, plain, coarse=coarse, moving=moving)
+            mask = feather(crop, reach(face), height, width, scale / coarse, strength)
+            return _Known(recalled, crop, mask)
 
         def look_back() -> list[_Known]:
             with self._clock("recall"):
-                return [
-                    _Known(
-                        steadier.recall(
-                            face.id, crop, picture, upscale_frame(picture, scale),
-                            coarse=coarse, moving=moving,
-                        ),
-                        crop,
-                        feather(
-                            crop, reach(face), *self._frame.rgb.shape[:2], scale / coarse, strength
-                        ),
-                    )
-                    for face, crop, picture, strength, (coarse, scale) in zip(
-                        faces, crops, pictures, strengths, grids, strict=True
-                    )
-                ]  # fmt: skip
+                all_of_it = zip(faces, crops, pictures, strengths, grids, strict=True)
+                return [known(f, c, p, s, *grid) for f, c, p, s, grid in all_of_it]
 
         self._recalled = self._beside.submit(look_back)
 
@@ -88,10 +84,9 @@ class CpuFrame:
             steadier.forget_others({k.face.id for k, _ in there})
             steadied = [steadier.steady(k.face, residual) for k, residual in there]
         with self._clock("paste"):
-            changes = find_changes(
-                [k.crop for k, _ in there], steadied, [k.mask for k, _ in there],
-                *self._frame.rgb.shape[:2], self._scale,
-            )  # fmt: skip
+            height, width = self._frame.rgb.shape[:2]
+            crops, masks = [k.crop for k, _ in there], [k.mask for k, _ in there]
+            changes = find_changes(crops, steadied, masks, height, width, self._scale)
             canvas = self._upscaled.result()
             for change in changes:
                 _add(canvas, change)

@@ -110,20 +110,27 @@ def cut(rgb: Image, crop: Crop, coarse: int = 1) -> Image:
     Returns:
         (size // coarse, size // coarse, 3) uint8.
     """
-    inner, over = rgb, list[int]()
-    for axis, start in enumerate((crop.y, crop.x)):
-        length = rgb.shape[axis]
-        # A crop that is all beyond the frame shows the frame's first or last row or column.
-        first = min(max(start, 0), length - 1)
-        last = max(min(start + crop.size, length), first + 1)
-        before = min(max(first - start, 0), crop.size - (last - first))
-        inner = inner[first:last] if axis == 0 else inner[:, first:last]
-        over += [before, crop.size - (last - first) - before]
-    whole = cv2.copyMakeBorder(inner, *over, cv2.BORDER_REPLICATE) if any(over) else inner
+    # A crop that is all beyond the frame shows the frame's first or last row or column.
+    (y0, y1, above, below), (x0, x1, before, after) = (
+        _span(start, crop.size, length)
+        for start, length in ((crop.y, rgb.shape[0]), (crop.x, rgb.shape[1]))
+    )
+    whole = rgb[y0:y1, x0:x1]
+    if y1 - y0 < crop.size or x1 - x0 < crop.size:
+        bordered = cv2.copyMakeBorder(whole, above, below, before, after, cv2.BORDER_REPLICATE)
+        whole = np.asarray(bordered, np.uint8)
     if coarse == 1:
-        return whole.copy() if whole is inner else np.asarray(whole, np.uint8)
+        return whole.copy()
     size = (crop.size // coarse, crop.size // coarse)
     return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _span(start: int, size: int, length: int) -> tuple[int, int, int, int]:
+    """What of a span lies in [0, length), at least one: begin and end; what lies before, behind."""
+    first = min(max(start, 0), length - 1)
+    last = max(min(start + size, length), first + 1)
+    before = min(max(first - start, 0), size - (last - first))
+    return first, last, before, size - (last - first) - before
 
 
 def batches(kinds: Sequence[tuple[int, ...]], most: int = 8) -> list[list[int]]:
