@@ -82,19 +82,26 @@ def seen_side(side: int, limit_px: int) -> int:
     return next((seen for seen in whole if limit_px <= seen <= limit_px * 4 // 3), limit_px)
 
 
-def work_grid(side: int, limit_px: int, scale: int) -> tuple[int, int]:
+def work_grid(side: int, limit_px: int, scale: int, *, coarse: bool = False) -> tuple[int, int]:
     """The pixels in which a crop is enhanced; its enhancement is enlarged to the frame's.
 
     There are no more than the network makes, which is four times what it sees. Where the crop
     itself has as many, its enhancement is no finer than what the network saw, see
-    :func:`cagface_core.consistency.hold_coarse`, and twice as many do.
+    :func:`cagface_core.consistency.hold_coarse`. Twice as many would do, a quarter of the time,
+    but noise that is finer would not be steadied.
+
+    Args:
+        side: of the crop, in pixels.
+        limit_px: as for :func:`seen_side`.
+        scale: output scale.
+        coarse: whether these will do.
 
     Returns:
         By how much the crop is shrunk, 1, 2 or 4, and the scale at which it is enhanced then, 1,
         2 or 4 and at most ``scale``.
     """
     seen = seen_side(side, limit_px)
-    if side >= 4 * seen:
+    if coarse and side >= 4 * seen:
         return next(g for g in (4, 2, 1) if side >= 2 * g * seen and side % g == 0), 1
     return 1, next(s for s in (1, 2, 4) if s >= scale or s * side >= 4 * seen)
 

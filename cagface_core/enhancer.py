@@ -178,8 +178,11 @@ class FaceEnhancer:
             shown, strengths = state.fader.choose(found, tuning, frame.time_s)
         with clock("crop"):
             crops = self._crop(shown, frame.rgb, state)
-            limits = tuning.max_crop_px, tuning.scale
-            grids = [(1, tuning.scale) if begun else work_grid(c.size, *limits) for c in crops]
+            limits, hurry = (tuning.max_crop_px, tuning.scale), tuning.patience > 1
+            grids = [
+                (1, tuning.scale) if begun else work_grid(c.size, *limits, coarse=hurry)
+                for c in crops
+            ]
             pictures = [
                 cut(frame.rgb, c, coarse) for c, (coarse, _) in zip(crops, grids, strict=True)
             ]

@@ -53,8 +53,9 @@ def test_the_network_sees_a_crop_at_a_size_worth_resampling_to(side: int, limit_
 def test_a_face_is_enhanced_in_about_as_many_pixels_as_the_network_makes(
     side: int, limit_px: int, scale: int, grid: tuple[int, int]
 ):
-    assert work_grid(side, limit_px, scale) == grid
+    assert work_grid(side, limit_px, scale, coarse=True) == grid
     coarse, work = grid
+    assert work_grid(side, limit_px, scale) == (1, work)
     seen = seen_side(side, limit_px)
     assert side // coarse * work == scale * side or side // coarse * work >= 2 * seen
     assert coarse == 1 or side >= 4 * seen
@@ -80,16 +81,17 @@ def test_a_large_face_seen_small_is_made_in_less_and_looks_the_same(
 ):
     large = [replace(frame, rgb=upscale_frame(frame.rgb, 4)) for frame in frames]
 
-    def run() -> tuple[list[Image], set[int]]:
-        state = enhancer.new_state()
-        made = [enhancer.enhance(frame, state).rgb for frame in large]
-        return made, {seen.enhanced.shape[0] for seen in state.steadier._seen.values()}
+    def run(patience: float = 1.0) -> tuple[list[Image], int]:
+        tuning, state = replace(enhancer.tuning, patience=patience), enhancer.new_state()
+        made = [enhancer.enhance(frame, state, tuning).rgb for frame in large]
+        (seen,) = state.steadier._seen.values()
+        return made, seen.enhanced.shape[0]
 
-    ours, sides = run()
-    monkeypatch.setattr("cagface_core.enhancer.work_grid", lambda _side, _limit, scale: (1, scale))
-    whole, whole_sides = run()
-    assert [4 * side for side in sides] == list(whole_sides)
-    for one, other in zip(ours, whole, strict=True):
+    (ours, side), (coarse, coarse_side) = run(), run(3.0)
+    monkeypatch.setattr("cagface_core.enhancer.work_grid", lambda *at, coarse: (1, at[2]))
+    whole, whole_side = run()
+    assert (side, coarse_side) == (whole_side / 2, whole_side / 4)
+    for one, other in [*zip(ours, whole, strict=True), *zip(coarse, whole, strict=True)]:
         difference = np.abs(one.astype(int) - other)
         assert difference.max() <= 6
         assert difference.mean() < 0.1
