@@ -192,7 +192,11 @@ def _recall_still(now: Recalled, last: _Seen, scale: int) -> tuple[Floats, Float
         (S, S), 1 where nothing has changed, 0 where something has; then ``before`` and ``share``
         as in :class:`Recalled`.
     """
-    crop, weights = now.crop, np.zeros(now.blurred.shape[:2], np.float32)
+    crop = now.crop
+    if crop == last.crop:
+        weights = _still(now.blurred, last.blurred)
+        return weights, last.enhanced, _enlarged(SHARE * weights, scale)
+    weights = np.zeros(now.blurred.shape[:2], np.float32)
     before, share = np.zeros(now.plain.shape, np.float32), np.zeros(now.plain.shape[:2], np.float32)
     left, top = max(crop.x, last.crop.x), max(crop.y, last.crop.y)
     right = min(crop.x + crop.size, last.crop.x + last.crop.size)
@@ -205,12 +209,17 @@ def _recall_still(now: Recalled, last: _Seen, scale: int) -> tuple[Floats, Float
         columns = slice((left - origin.x) * factor, (right - origin.x) * factor)
         return picture[rows, columns]
 
-    change = cv2.subtract(shared(now.blurred, crop, 1), shared(last.blurred, last.crop, 1))
-    weight = _weigh(np.abs(cv2.cvtColor(change, cv2.COLOR_RGB2GRAY)), STILL_LEVELS)
+    weight = _still(shared(now.blurred, crop, 1), shared(last.blurred, last.crop, 1))
     shared(weights, crop, 1)[:] = weight
     shared(share, crop, scale)[:] = _enlarged(SHARE * weight, scale)
     shared(before, crop, scale)[:] = shared(last.enhanced, last.crop, scale)
     return weights, before, share
+
+
+def _still(now: Floats, last: Floats) -> Floats:
+    """Where two blurred pictures show the same, 0 to 1."""
+    change = cv2.cvtColor(cv2.subtract(now, last), cv2.COLOR_RGB2GRAY)
+    return _weigh(np.abs(change), STILL_LEVELS)
 
 
 def _recall_moved(

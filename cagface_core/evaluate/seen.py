@@ -41,8 +41,8 @@ def enhance(engine: Engine, crop: Image, limit_px: int) -> Image:
     residual = engine.residual([crop], engine.parse([crop]), scale, limit_px)[0]
     plain = upscale_frame(crop, _SCALE)
     size = (plain.shape[1], plain.shape[0])
-    added = cv2.resize(residual, size, interpolation=cv2.INTER_CUBIC)
-    return np.clip(plain + np.asarray(added, np.float32) + 0.5, 0, 255).astype(np.uint8)
+    added = np.asarray(cv2.resize(residual, size, interpolation=cv2.INTER_CUBIC), np.float32)
+    return np.clip(plain + added + 0.5, 0, 255).astype(np.uint8)
 
 
 def measure(data_dir: Path, split: str, weights: Sequence[str], device: str) -> Table:
