@@ -76,7 +76,8 @@ class Governed(Generic[StateT]):
         begin_s = time.perf_counter()
         enhanced = self._enhancer.enhance(frame, state, tuning)
         # What one network takes while another is loaded says nothing of the other.
-        if settings.governor and (tuning == wanted or (wanted.preset, None) in self._refused):
+        missing = {(wanted.preset, None), (tuning.preset, wanted.max_crop_px)}
+        if settings.governor and (tuning == wanted or missing & self._refused):
             self._governor.took((time.perf_counter() - begin_s) * 1e3, enhanced)
         return enhanced
 
@@ -106,14 +107,12 @@ class Governed(Generic[StateT]):
         return wanted in self._loaded
 
     def _load(self, wanted: _Wanted) -> None:
-        preset, max_crop_px = wanted
         try:
-            if max_crop_px is None:
-                self._enhancer.load(preset)
-            else:
-                self._enhancer.load(preset, max_crop_px)
+            self._enhancer.load(*wanted)
         except Exception as error:  # noqa: BLE001  whatever it is, once is enough
-            _log.warning("preset %s cannot be used: %s", preset, error)
+            preset, max_crop_px = wanted
+            larger = "" if max_crop_px is None else f" for crops of up to {max_crop_px} px"
+            _log.warning("preset %s cannot be used%s: %s", preset, larger, error)
             self._refused.add(wanted)
             return
         self._loaded.add(wanted)

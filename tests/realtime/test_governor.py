@@ -270,7 +270,7 @@ def test_another_preset_is_loaded_beside_the_frames():
     used: list[str] = []
     enhance = enhancer.enhance
 
-    def load(preset: str) -> None:
+    def load(preset: str, max_crop_px: int | None = None) -> None:
         begun.set()
         assert gate.wait(10)
 
@@ -291,37 +291,10 @@ def test_another_preset_is_loaded_beside_the_frames():
     assert used == ["pico", "pico", "pico", "nano"]
 
 
-def test_larger_crops_are_made_ready_for_beside_the_frames():
-    governed, controls, enhancer = make(Tuning("pico", 2, max_crop_px=96))
-    more = replace(controls.settings.tuning, max_crop_px=192)
-    gate, loaded, used, took = threading.Event(), [], [], []
-    enhance = enhancer.enhance
-
-    def load(preset: str, max_crop_px: int | None = None) -> None:
-        assert gate.wait(10)
-        loaded.append((preset, max_crop_px))
-
-    def note(frame, state, tuning=None):
-        used.append(tuning.max_crop_px)
-        return enhance(frame, state, tuning)
-
-    enhancer.load, enhancer.enhance = load, note
-    governed._governor.limit = lambda _asked: more
-    governed._governor.took = lambda ms, _enhanced: took.append(ms)
-    state, frame = governed.new_state(), Frame(picture(0, 32, 16))
-    for _ in range(3):
-        governed.enhance(frame, state)
-    assert (used, took) == ([96, 96, 96], [])
-    gate.set()
-    governed.close()
-    governed.enhance(frame, state)
-    assert (used[3:], loaded, len(took)) == ([192], [("pico", 192)], 1)
-
-
 def test_the_network_in_use_is_not_held_against_the_one_being_loaded():
     governed, controls, enhancer = make()
     gate, took = threading.Event(), []
-    enhancer.load = lambda _preset: gate.wait(10)
+    enhancer.load = lambda _preset, _max_crop_px=None: gate.wait(10)
     governed._governor.took = lambda ms, _enhanced: took.append(ms)
     state, frame = governed.new_state(), Frame(picture(0, 32, 16))
     controls.change(preset="nano")
@@ -339,7 +312,7 @@ def test_a_preset_that_cannot_be_loaded_is_refused_once(caplog, error):
     governed, controls, enhancer = make()
     tries: list[str] = []
 
-    def load(preset: str) -> None:
+    def load(preset: str, max_crop_px: int | None = None) -> None:
         tries.append(preset)
         raise error("no such weights")
 

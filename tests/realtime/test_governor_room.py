@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
-from cagface_core import Enhanced, Face, Outcome, Tuning
+from cagface_core import Enhanced, Face, Frame, Outcome, Tuning
 from realtime.governor import Governor
-from tests.realtime.test_governor import BLANK, PRESETS, Machine
+from tests.realtime.helpers import picture
+from tests.realtime.test_governor import BLANK, PRESETS, Machine, make
 
 
 class Roomy(Machine):
@@ -116,3 +118,52 @@ def test_a_wish_for_less_or_more_keeps_its_place_on_the_ladder():
     machine.asked = replace(machine.asked, max_crop_px=96)
     assert machine.seen_px == 96
     assert machine.governor.level == 0
+
+
+def test_larger_crops_are_made_ready_for_beside_the_frames():
+    governed, controls, enhancer = make(Tuning("pico", 2, max_crop_px=96))
+    more = replace(controls.settings.tuning, max_crop_px=192)
+    gate, loaded, used, took = threading.Event(), [], [], []
+    enhance = enhancer.enhance
+
+    def load(preset: str, max_crop_px: int | None = None) -> None:
+        assert gate.wait(10)
+        loaded.append((preset, max_crop_px))
+
+    def note(frame, state, tuning=None):
+        used.append(tuning.max_crop_px)
+        return enhance(frame, state, tuning)
+
+    enhancer.load, enhancer.enhance = load, note
+    governed._governor.limit = lambda _asked: more
+    governed._governor.took = lambda ms, _enhanced: took.append(ms)
+    state, frame = governed.new_state(), Frame(picture(0, 32, 16))
+    for _ in range(3):
+        governed.enhance(frame, state)
+    assert (used, took) == ([96, 96, 96], [])
+    gate.set()
+    governed.close()
+    governed.enhance(frame, state)
+    assert (used[3:], loaded, len(took)) == ([192], [("pico", 192)], 1)
+
+
+def test_crops_that_cannot_be_made_ready_for_leave_the_governor_its_eyes(caplog):
+    governed, controls, enhancer = make(Tuning("pico", 2, max_crop_px=96))
+    more, took = replace(controls.settings.tuning, max_crop_px=192), []
+
+    def load(preset: str, max_crop_px: int | None = None) -> None:
+        raise RuntimeError("out of memory")
+
+    enhancer.load = load
+    governed._governor.limit = lambda _asked: more
+    governed._governor.took = lambda ms, _enhanced: took.append(ms)
+    state, frame = governed.new_state(), Frame(picture(0, 32, 16))
+    governed.enhance(frame, state)
+    governed.close()  # it has been tried
+    took.clear()
+    for _ in range(2):
+        governed.enhance(frame, state)
+    assert len(took) == 2
+    assert caplog.messages == [
+        "preset pico cannot be used for crops of up to 192 px: out of memory"
+    ]  # fmt: skip
