@@ -6,7 +6,6 @@ smear it, it would do worse there than plain enlargement; the paste would then h
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,10 @@ from rich.table import Table
 
 from cagface_core import checkpoint
 from cagface_core.engine import Engine
+from cagface_core.evaluate.gain_table import run_gain_table
 from cagface_core.evaluate.metrics import psnr
 from cagface_core.evaluate.statistics import interval
 from cagface_core.paste import upscale_frame
-from cagface_core.standalone import open_console, run_standalone, write_files
 from cagface_core.train.degrade import degrade
 from cagface_core.train.photos import load_square, read_photos
 from cagface_core.types import Image
@@ -77,8 +76,7 @@ def measure(data_dir: Path, split: str, weights: Sequence[str], device: str) -> 
         for values in columns:
             found = interval(np.asarray(values), groups)
             assert found is not None
-            bounds = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
-            cells.append(f"{found.mean:+.2f}{bounds}")
+            cells.append(found.shown(signed=True))
         worst = f"{min(columns[0]):+.2f}"
         table.add_row(name, str(len(photos)), cells[0], worst, cells[1], cells[2])
     return table
@@ -86,25 +84,7 @@ def measure(data_dir: Path, split: str, weights: Sequence[str], device: str) -> 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 2 after a user's error, as everywhere."""
-    parser = argparse.ArgumentParser(description="A thing held before the face.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with train_photos")
-    parser.add_argument("--split", default="test", choices=("val", "test"))
-    parser.add_argument("--weights", nargs="+", default=["pico-webcam", "nano-webcam"])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, help="write the table as text too")
-    options = parser.parse_args(arguments)
-    return run_standalone(lambda: _run(options))
-
-
-def _run(options: argparse.Namespace) -> None:
-    """Measure, print the table, write it if asked to."""
-    console = open_console()
-    table = measure(options.data, options.split, options.weights, options.device)
-    console.print(table)
-    if options.out is not None:
-        with console.capture() as text:
-            console.print(table)
-        write_files(options.out.parent, {options.out.name: text.get()})
+    return run_gain_table("A thing held before the face.", measure, arguments)
 
 
 if __name__ == "__main__":

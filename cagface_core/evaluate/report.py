@@ -239,12 +239,9 @@ def _cell(column: str, figure: Any, *, bounds: bool = False) -> str:
         return ""
     if isinstance(figure, float):
         return f"{figure:.{COLUMNS[column][1]}f}"
-    found = Interval(**figure)
-    digits = 2 if column == "gain" else COLUMNS[column][1]
-    shown = f"{found.mean:{'+' if column == 'gain' else ''}.{digits}f}"
-    if not bounds or found.low is None or found.high is None:
-        return shown
-    return f"{shown} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    gain = column == "gain"
+    digits = 2 if gain else COLUMNS[column][1]
+    return Interval(**figure).shown(digits, signed=gain, bounds=bounds)
 
 
 def _count(parameters: int | None) -> str:

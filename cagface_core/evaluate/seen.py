@@ -7,7 +7,6 @@ is most of what it could have put right.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import zlib
 from collections.abc import Sequence
@@ -21,10 +20,10 @@ from cagface_core import checkpoint
 from cagface_core.crop import seen_side, work_grid
 from cagface_core.engine import Engine
 from cagface_core.errors import InputError
+from cagface_core.evaluate.gain_table import run_gain_table
 from cagface_core.evaluate.metrics import psnr
 from cagface_core.evaluate.statistics import interval
 from cagface_core.paste import upscale_frame
-from cagface_core.standalone import open_console, run_standalone, write_files
 from cagface_core.train.degrade import degrade
 from cagface_core.train.photos import load_square, read_photos
 from cagface_core.types import Image
@@ -77,34 +76,15 @@ def measure(data_dir: Path, split: str, weights: Sequence[str], device: str) -> 
             for limit_px, values in gains.items():
                 found = interval(np.asarray(values), groups)
                 assert found is not None
-                bounds = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
                 seen = str(seen_side(crop_px, limit_px))
                 row = (name, str(len(photos)), str(crop_px), str(limit_px), seen)
-                table.add_row(*row, f"{found.mean:+.2f}{bounds}")
+                table.add_row(*row, found.shown(signed=True))
     return table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 2 after a user's error, as everywhere."""
-    parser = argparse.ArgumentParser(description="What seeing faces shrunk costs.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with train_photos")
-    parser.add_argument("--split", default="test", choices=("val", "test"))
-    parser.add_argument("--weights", nargs="+", default=["pico-webcam", "nano-webcam"])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, help="write the table as text too")
-    options = parser.parse_args(arguments)
-    return run_standalone(lambda: _run(options))
-
-
-def _run(options: argparse.Namespace) -> None:
-    """Measure, print the table, write it if asked to."""
-    console = open_console()
-    table = measure(options.data, options.split, options.weights, options.device)
-    console.print(table)
-    if options.out is not None:
-        with console.capture() as text:
-            console.print(table)
-        write_files(options.out.parent, {options.out.name: text.get()})
+    return run_gain_table("What seeing faces shrunk costs.", measure, arguments)
 
 
 if __name__ == "__main__":

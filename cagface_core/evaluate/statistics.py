@@ -25,6 +25,13 @@ class Interval:
     high: float | None
     n: int
 
+    def shown(self, digits: int = 2, *, signed: bool = False, bounds: bool = True) -> str:
+        """The mean, and the bounds where there are any, for people: ``+1.53 [1.21, 1.84]``."""
+        mean = f"{self.mean:{'+' if signed else ''}.{digits}f}"
+        if not bounds or self.low is None or self.high is None:
+            return mean
+        return f"{mean} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
 
 def interval(values: NDArray[np.float64], groups: Sequence[str]) -> Interval | None:
     """Bootstrap the mean over pictures, by person.
