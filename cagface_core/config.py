@@ -81,7 +81,8 @@ class Tuning:
         least: faces below this share of the largest one's height are left as they are, 0 to 1.
         max_crop_px: 64 or more, or 0 for no limit.
         patience: heatmaps may get this many times as old as usual, 1 or more; above 1 time is
-            short, and only what stands still is steadied on the processor.
+            short, and on the processor only what stands still is steadied, and of large faces only
+            what is coarse.
         only: the ids of the faces that are enhanced; None is all.
         strength_of: by a face's id, its own strength; 0 leaves it as it is.
     """

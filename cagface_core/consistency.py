@@ -101,9 +101,9 @@ def hold_coarse(sr: Tensor, seen: Tensor, sigma_px: float, height: int, width: i
     Returns:
         (N, 3, height, width): the consistent face minus the bicubic upscale of the input.
     """
-    change = seen - resize(sr, *seen.shape[-2:])
     if sigma_px == 0:
-        return resize(torch.zeros_like(change), height, width)
+        return seen.new_zeros(*seen.shape[:2], height, width)
+    change = seen - resize(sr, *seen.shape[-2:])
     return resize(-_given_up(change, seen, sigma_px), height, width)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
 
-from cagface_core.types import Crop, Face, Image
+from cagface_core.types import Crop, Face, Floats, Image
+
+PictureT = TypeVar("PictureT", Image, Floats)
 
 BUCKETS_PX = (64, 96, 128, 192, 256)
 """The sides a crop may have: few shapes, so that each can have its own ready-made engine."""
@@ -23,8 +26,9 @@ _MARGIN_PX = 3.0
 """A crop that only just holds a face is shown up to here before its edge: the network's padding
 reaches two pixels in, and positions are rounded to one."""
 
-_COARSE_STEP_PX = 4
-"""Larger crops than any bucket may be shrunk by up to this: they move by whole pixels then too."""
+_COARSE = (4, 2, 1)
+"""By what crops may be shrunk. Those larger than any bucket move by the largest of these, so that
+they move by whole pixels then too."""
 
 _SHRINK_BELOW = 0.72  # a crop keeps its bucket until the face needs clearly less: no flicker
 
@@ -56,7 +60,7 @@ def choose_crop(face: Face, frame_height: int, frame_width: int, last_size: int 
     if size < last_size and wanted > _SHRINK_BELOW * last_size:
         size = last_size
     left, top, _ = _around(face, size)
-    step = 1 if size <= BUCKETS_PX[-1] else _COARSE_STEP_PX
+    step = 1 if size <= BUCKETS_PX[-1] else _COARSE[0]
     x, y = (step * round(start / step) for start in (left, top))
     return Crop(_inside(x, size, frame_width), _inside(y, size, frame_height), size)
 
@@ -102,34 +106,29 @@ def work_grid(side: int, limit_px: int, scale: int, *, coarse: bool = False) -> 
     """
     seen = seen_side(side, limit_px)
     if coarse and side >= 4 * seen:
-        return next(g for g in (4, 2, 1) if side >= 2 * g * seen and side % g == 0), 1
+        return next(g for g in _COARSE if side >= 2 * g * seen and side % g == 0), 1
     return 1, next(s for s in (1, 2, 4) if s >= scale or s * side >= 4 * seen)
 
 
-def cut(rgb: Image, crop: Crop, coarse: int = 1) -> Image:
-    """Copy the crop's pixels; beyond the frame its border is replicated.
-
-    Args:
-        rgb: the frame, (H, W, 3) uint8.
-        crop: where to cut.
-        coarse: by how much to shrink them, by averaging.
-
-    Returns:
-        (size // coarse, size // coarse, 3) uint8.
-    """
+def cut(rgb: Image, crop: Crop) -> Image:
+    """Copy the crop's pixels, (size, size, 3) uint8; beyond the frame its border is replicated."""
     # A crop that is all beyond the frame shows the frame's first or last row or column.
     (y0, y1, above, below), (x0, x1, before, after) = (
         _span(start, crop.size, length)
         for start, length in ((crop.y, rgb.shape[0]), (crop.x, rgb.shape[1]))
     )
-    whole = rgb[y0:y1, x0:x1]
-    if y1 - y0 < crop.size or x1 - x0 < crop.size:
-        bordered = cv2.copyMakeBorder(whole, above, below, before, after, cv2.BORDER_REPLICATE)
-        whole = np.asarray(bordered, np.uint8)
+    inner = rgb[y0:y1, x0:x1]
+    whole = cv2.copyMakeBorder(inner, above, below, before, after, cv2.BORDER_REPLICATE)
+    return np.asarray(whole, np.uint8)
+
+
+def shrunk(picture: PictureT, coarse: int) -> PictureT:
+    """A crop's pixels (S, S, 3), shrunk by averaging to (S // coarse, S // coarse, 3)."""
     if coarse == 1:
-        return whole.copy()
-    size = (crop.size // coarse, crop.size // coarse)
-    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return picture
+    size = (picture.shape[1] // coarse, picture.shape[0] // coarse)
+    averaged = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return cast("PictureT", averaged)
 
 
 def _span(start: int, size: int, length: int) -> tuple[int, int, int, int]:

@@ -157,9 +157,8 @@ class Engine:
         self.parse_aside(blank).maps()
         if self.device.type == "cuda":
             return  # what composes frames there has graphs of its own
-        for side in (side for side in BUCKETS_PX if side <= most_px):
-            if seen_side(side, limit_px) < side:
-                continue
+        sides = (side for side in BUCKETS_PX if side <= most_px)
+        for side in (side for side in sides if seen_side(side, limit_px) == side):
             block = torch.zeros(1, self._channels, side, side, device=self.device)
             for factor in FACTORS if scale < 4 else (4,):
                 self.runner(block, factor)

@@ -24,7 +24,7 @@ from cagface_core.attention import MAP_PX
 from cagface_core.clock import Clock
 from cagface_core.config import EnhancerConfig, Tuning, usual
 from cagface_core.cpu_frame import CpuFrame
-from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach, work_grid
+from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach, shrunk, work_grid
 from cagface_core.detect import Detector, open_detector
 from cagface_core.device_frame import Begun, DeviceFrame, download
 from cagface_core.engine import Engine
@@ -183,15 +183,11 @@ class FaceEnhancer:
                 (1, tuning.scale) if begun else work_grid(c.size, *limits, coarse=hurry)
                 for c in crops
             ]
-            pictures = [
-                cut(frame.rgb, c, coarse) for c, (coarse, _) in zip(crops, grids, strict=True)
-            ]
+            cuts = [(crop, coarse) for crop, (coarse, _) in zip(crops, grids, strict=True)]
+            pictures = [shrunk(cut(frame.rgb, crop), coarse) for crop, coarse in cuts]
             seen: Sequence[Picture] = pictures
             if frame.planes is not None and frame.planes.layout.bits > 8:
-                seen = [
-                    rgb_levels(frame.planes, c, coarse)
-                    for c, (coarse, _) in zip(crops, grids, strict=True)
-                ]
+                seen = [shrunk(rgb_levels(frame.planes, crop), coarse) for crop, coarse in cuts]
         work = _Work(engine, tuning, shown, strengths, crops, grids, pictures, seen)
         if here is not None:
             _recall(here, work, state)

@@ -144,26 +144,12 @@ def _scales(layout: PlaneLayout) -> tuple[float, float, float]:
     return 219 / 255 * step, 224 / 255 * step, 16 * step
 
 
-def rgb_levels(picture: Planes, crop: Crop, coarse: int = 1) -> Floats:
+def rgb_levels(picture: Planes, crop: Crop) -> Floats:
     """A crop of a picture at its full depth.
 
-    Args:
-        picture: the frame.
-        crop: where to cut.
-        coarse: by how much to shrink it, by averaging.
-
     Returns:
-        (size // coarse, size // coarse, 3) float32 RGB in levels of 0..255; beyond the frame its
-        border is replicated.
+        (size, size, 3) float32 RGB in levels of 0..255; beyond the frame its border is replicated.
     """
-    levels = _crop_levels(picture, crop)
-    if coarse == 1:
-        return levels
-    size = (crop.size // coarse, crop.size // coarse)
-    return np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _crop_levels(picture: Planes, crop: Crop) -> Floats:
     layout, side = picture.layout, crop.size
     luma_unit, chroma_unit, black = _scales(layout)
     matrix = np.array([[1.0, 0, crop.x], [0, 1, crop.y]])
