@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from cagface_core.config import EnhancerConfig, Tuning
+from cagface_core.config import EnhancerConfig, Rung, Tuning, narrowed
 from cagface_core.errors import (
     CagfaceError,
     ConfigError,
@@ -59,9 +59,11 @@ __all__ = [
     "Plane",
     "PlaneLayout",
     "Planes",
+    "Rung",
     "State",
     "Tuning",
     "WeightsError",
+    "narrowed",
     "native_stderr_to_log",
     "rgb_levels",
     "steadied",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from cagface_core.errors import ConfigError
 
@@ -22,7 +22,8 @@ class EnhancerConfig:
 
     Attributes:
         preset: size of the network, see ``cagface_core.checkpoint.PRESETS``. None chooses by mode
-            and device: ``small`` on a CUDA GPU, ``pico`` for live on a processor, else ``nano``.
+            and device: ``small`` on a CUDA GPU, ``pico`` for live on a processor, else ``nano``;
+            live a governor may choose a larger one where there is time for it.
         weights: ``clean``, ``webcam``, ``detail``, or the path of a ``.safetensors`` file.
         detail: with weights ``detail``: 1 is all of them, 0 is ``webcam``, in between a mixture.
         parser: the component network: a ``.safetensors`` file that ``cagface train parser`` wrote,
@@ -114,14 +115,28 @@ class Tuning:
         return self.strength_of.get(id, self.strength)
 
 
+class Rung(NamedTuple):
+    """How much a face is worth: the network's size, and the largest crop it sees, 0 for no limit.
+
+    The two as :class:`Tuning` has them.
+    """
+
+    preset: str
+    max_crop_px: int
+
+
 _USUAL = {
-    "live": {"cpu": ("pico", 96, 192), "cuda": ("small", 256, 256), "mps": ("nano", 256, 256)},
-    "file": {"cpu": ("nano", 256, 256), "cuda": ("small", 0, 0), "mps": ("nano", 0, 0)},
-    "image": {"cpu": ("nano", 0, 0), "cuda": ("small", 0, 0), "mps": ("nano", 0, 0)},
+    "live": {
+        "cpu": (Rung("pico", 96), Rung("pico", 192), Rung("nano", 192), Rung("small", 192)),
+        "cuda": (Rung("small", 256),),
+        "mps": (Rung("nano", 256), Rung("small", 256)),
+    },
+    "file": {"cpu": (Rung("nano", 256),), "cuda": (Rung("small", 0),), "mps": (Rung("nano", 0),)},
+    "image": {"cpu": (Rung("nano", 0),), "cuda": (Rung("small", 0),), "mps": (Rung("nano", 0),)},
 }
 
 
-def usual(mode: Mode, kind: str) -> tuple[str, int, int]:
+def usual(mode: Mode, kind: str) -> tuple[Rung, ...]:
     """What is used where a config leaves it open.
 
     Args:
@@ -129,10 +144,20 @@ def usual(mode: Mode, kind: str) -> tuple[str, int, int]:
         kind: what it computes on, ``cpu``, ``cuda`` or ``mps``.
 
     Returns:
-        The preset, the largest crop in pixels, and up to where that may be raised live where there
-        is time for it; 0 is no limit.
+        First what is used; then what is worth more, one after another, live, where time allows.
     """
     return _USUAL[mode].get(kind, _USUAL[mode]["mps"])
+
+
+def narrowed(
+    rungs: Iterable[Rung], preset: str | None = None, max_crop_px: int | None = None
+) -> tuple[Rung, ...]:
+    """The rungs with what is asked for in place of theirs, each once; None asks for nothing."""
+    asked = (
+        Rung(preset or rung.preset, rung.max_crop_px if max_crop_px is None else max_crop_px)
+        for rung in rungs
+    )
+    return tuple(dict.fromkeys(asked))
 
 
 def _check(scale: int, strengths: Iterable[float], max_crop_px: int | None) -> None:

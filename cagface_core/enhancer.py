@@ -22,7 +22,7 @@ from torch import Tensor
 from cagface_core import checkpoint
 from cagface_core.attention import MAP_PX
 from cagface_core.clock import Clock
-from cagface_core.config import EnhancerConfig, Tuning, usual
+from cagface_core.config import EnhancerConfig, Rung, Tuning, narrowed, usual
 from cagface_core.cpu_frame import CpuFrame
 from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach, shrunk, work_grid
 from cagface_core.detect import Detector, open_detector
@@ -76,18 +76,22 @@ class FaceEnhancer:
         """
         self.config = config or EnhancerConfig()
         kind = find_device(self.config.device).type
-        preset, limit, most = usual(self.config.mode, kind)
-        asked = self.config.max_crop_px
+        rungs = usual(self.config.mode, kind)
+        preset = self.config.preset or checkpoint.largest(self.config.weights, rungs[0].preset)
+        rungs = narrowed(rungs, self.config.preset, self.config.max_crop_px)
         self.tuning = Tuning(
-            preset=self.config.preset or checkpoint.largest(self.config.weights, preset),
+            preset=preset,
             scale=self.config.scale,
             strength=self.config.strength,
             max_faces=self.config.max_faces,
-            max_crop_px=limit if asked is None else asked,
+            max_crop_px=rungs[0].max_crop_px,
         )
         """What frames are enhanced with that come without a tuning of their own."""
-        self.most_crop_px = most if asked is None else asked
-        """Up to where a tuning's ``max_crop_px`` may be raised live where there is time for it."""
+        self.presets = tuple(checkpoint.presets_with(self.config.weights)) or (preset,)
+        """Those that these weights come in, smallest first; one for a file of one's own."""
+        there = (rung for rung in rungs if rung.preset in self.presets)
+        self.rungs = tuple(dict.fromkeys([Rung(preset, rungs[0].max_crop_px), *there]))
+        """Its preset and crop, then what they may be raised to, live, where there is time."""
         self._engines: dict[str, Engine] = {}
         self._warm = False
         self._told: set[str] = set()
@@ -125,11 +129,6 @@ class FaceEnhancer:
         if max_crop_px is not None:
             self._engines[preset].prepare(self.tuning.scale, max_crop_px, BUCKETS_PX[-1])
         return self._engines[preset]
-
-    @property
-    def presets(self) -> tuple[str, ...]:
-        """The presets that these weights come in, smallest first; one for a file of one's own."""
-        return tuple(checkpoint.presets_with(self.config.weights)) or (self.tuning.preset,)
 
     def device_frame(self, tuning: Tuning) -> DeviceFrame:
         """What composes frames on the device with this tuning."""
@@ -204,6 +203,8 @@ class FaceEnhancer:
         canvas, outcomes = composed
         counts = {"attention_hits": hits, "attention_misses": len(shown) - hits}
         counts |= engine.counts - before
+        if len(self.presets) > 1:
+            counts[f"faces_by_{tuning.preset}"] = outcomes.count(Outcome.ENHANCED)
         became = dict(zip((face.id for face in shown), outcomes, strict=True))
         all_outcomes = tuple(became.get(face.id, Outcome.LEFT) for face in found)
         if isinstance(canvas, Planes):

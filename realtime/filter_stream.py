@@ -55,7 +55,7 @@ class SharedEnhancer:
         self._worker = ThreadPoolExecutor(1, "enhance")
         self._last_s: dict[int, float] = {}
         self.tuning = enhancer.tuning
-        self.presets, self.most_crop_px = enhancer.presets, enhancer.most_crop_px
+        self.presets, self.rungs = enhancer.presets, enhancer.rungs
         self.path = enhancer.path
 
     def load(self, preset: str, max_crop_px: int | None = None) -> object:
@@ -100,7 +100,7 @@ class FilterStream:
     def __init__(self, shared: SharedEnhancer, *, governor: bool) -> None:
         self._shared = shared
         self._controls = Controls(Settings(shared.tuning, governor=governor), shared.presets)
-        self._governor = Governor(None, shared.presets, shared.most_crop_px)
+        self._governor = Governor(None, shared.presets, shared.rungs)
         self._governed = Governed(shared, self._controls, self._governor)
         self._state = self._governed.new_state()
         self._stats = Stats()

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 StateT = TypeVar("StateT", bound=Resettable)
 
 _Wanted = tuple[str, int | None]
-"""A preset, and up to which size of crop it is to be ready if that is more than usual."""
+"""A preset, and up to which size of crop it is to be ready; None: those that are asked for."""
 
 
 class Governable(Protocol[StateT]):
@@ -76,8 +76,8 @@ class Governed(Generic[StateT]):
         begin_s = time.perf_counter()
         enhanced = self._enhancer.enhance(frame, state, tuning)
         # What one network takes while another is loaded says nothing of the other.
-        missing = {(wanted.preset, None), (tuning.preset, wanted.max_crop_px)}
-        if settings.governor and (tuning == wanted or missing & self._refused):
+        refused = _wanted(wanted, settings.tuning.max_crop_px) in self._refused
+        if settings.governor and (tuning == wanted or refused):
             self._governor.took((time.perf_counter() - begin_s) * 1e3, enhanced)
         return enhanced
 
@@ -86,17 +86,18 @@ class Governed(Generic[StateT]):
         if self._loading is not None:
             self._loading.join()
 
-    def _at_hand(self, wanted: Tuning, usual_px: int) -> Tuning:
+    def _at_hand(self, wanted: Tuning, asked_px: int) -> Tuning:
         """What is wanted if all of it is ready, else with what is, while the rest is being loaded.
 
-        Crops of up to ``usual_px`` are ready with each preset.
+        Crops of up to ``asked_px`` are ready with each preset.
         """
-        if self._ready((wanted.preset, None)):
+        if self._ready(_wanted(wanted, asked_px)):
             self._preset = wanted.preset
-        larger = 0 < usual_px < wanted.max_crop_px
-        if larger and not self._ready((self._preset, wanted.max_crop_px)):
-            wanted = replace(wanted, max_crop_px=usual_px)
-        return replace(wanted, preset=self._preset)
+            return wanted
+        there = replace(wanted, preset=self._preset)
+        if _wanted(there, asked_px) not in self._loaded:
+            there = replace(there, max_crop_px=asked_px)
+        return there
 
     def _ready(self, wanted: _Wanted) -> bool:
         """Whether something is loaded; if not, it will be, unless it has been refused."""
@@ -115,4 +116,10 @@ class Governed(Generic[StateT]):
             _log.warning("preset %s cannot be used%s: %s", preset, larger, error)
             self._refused.add(wanted)
             return
-        self._loaded.add(wanted)
+        self._loaded |= {wanted, (wanted[0], None)}
+
+
+def _wanted(tuning: Tuning, asked_px: int) -> _Wanted:
+    """What has to be ready for a tuning where crops of up to ``asked_px`` are with each preset."""
+    larger = 0 < asked_px < tuning.max_crop_px
+    return tuning.preset, tuning.max_crop_px if larger else None

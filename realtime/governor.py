@@ -3,8 +3,8 @@
 A late frame helps nobody in a call, so quality gives way and latency does not. What is spared
 first is what is seen least: how often components are looked for and the steadying of what moves,
 then the size of the network, faces far from the camera, the size at which it sees a face, how many
-faces, the size of the picture; last the enhancement. Where there is much room, it is spent: the
-network sees faces larger than was asked for, which shows more than anything else would.
+faces, the size of the picture; last the enhancement. Where there is much room, it is spent:
+first the network sees faces larger than was asked for, which shows most, then a larger one does.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
+from statistics import median
 
-from cagface_core import FACE_TO_CROP, Enhanced, Outcome, Tuning
+from cagface_core import FACE_TO_CROP, Enhanced, Outcome, Rung, Tuning, narrowed
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,9 @@ _FULL_OF_MORE = 0.75
 _ROOM_FOR_MORE = 0.3
 """The same where more than is asked for is spent: that costs up to two and a half times as much,
 and nobody shall have a late frame for it."""
+
+_LARGER_NETWORK = 3.5
+"""So many times as long as a network takes the next larger one, on a processor."""
 
 _WINDOW = 30
 _ENOUGH = 12
@@ -49,6 +54,7 @@ _WORST = 4.0
 
 _WAIT_S = 3.0
 _LONGEST_WAIT_S = 60.0
+_LONGEST_WAIT_FOR_MORE_S = 1800.0
 """Before something costlier is tried; doubled for this level each time it was too much."""
 
 _PROVEN_S = 10.0
@@ -61,7 +67,6 @@ _NEAR = 0.5
 _CROPS_PX = (256, 192, 96, 64)
 """Not 128: a crop of 256 is seen at that where 96 is the limit, and one of 192 costs as much so as
 at its own size, for resampling takes what it saves."""
-_MORE_CROPS_PX = (192,)
 
 _KEPT_DECISIONS = 200
 
@@ -93,7 +98,7 @@ class Governor:
     """Holds the rate of a source. Used by the thread that enhances; any thread may read it."""
 
     def __init__(
-        self, rate: Fraction | None, presets: Sequence[str] = (), most_crop_px: int = 0,
+        self, rate: Fraction | None, presets: Sequence[str] = (), rungs: Sequence[Rung] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Start with all that is asked for.
@@ -101,13 +106,15 @@ class Governor:
         Args:
             rate: to be held, in Hz; None is 30.
             presets: that may be used in place of a larger one, smallest first.
-            most_crop_px: up to where a tuning's ``max_crop_px`` may be raised.
+            rungs: what is usual, then what it may be raised to, one after another; a tuning that
+                asks for another preset or crop than is usual keeps that.
             clock: seconds that never go back.
         """
         self.rate_hz = float(rate) if rate else _DEFAULT_RATE_HZ
-        self._presets, self._most_crop_px = tuple(presets), most_crop_px
+        self._presets, self._rungs = tuple(presets), tuple(rungs)
         self._clock = clock
         self._loads: deque[float] = deque(maxlen=_WINDOW)
+        self._network_loads: deque[float] = deque(maxlen=_WINDOW)
         self._spent_ms = self._over_ms = 0.0
         self._decisions: deque[Decision] = deque(maxlen=_KEPT_DECISIONS)
         self._asked: Tuning | None = None
@@ -131,15 +138,15 @@ class Governor:
 
     @property
     def what(self) -> str:
-        """What is spared now, for people; empty if nothing is."""
-        return self._levels[self._level].what if self.level > 0 else ""
+        """What is spared or spent now, for people; empty where all that is asked for is given."""
+        return self._levels[self._level].what if self._levels else ""
 
     def limit(self, asked: Tuning) -> Tuning | None:
         """What the next frame may spend; None: pass it through."""
         if asked != self._asked:
             # The level stays: what was too much is hardly less now, and if it is, it rises.
             self._asked = asked
-            more = _more(asked, self._most_crop_px)
+            more = _more(asked, self._rungs)
             levels = [*more, *_ladder(asked, self._presets)]
             if len(levels) != len(self._levels):
                 self._waits_s.clear()
@@ -157,6 +164,8 @@ class Governor:
         nearest_px = max((face.h for face in enhanced.faces), default=0.0)
         self._far = sum(face.h < _NEAR * nearest_px for face in enhanced.faces)
         self._loads.append(min(enhance_ms * self.rate_hz / 1e3, _WORST))
+        network_ms = enhanced.timings_ms.get("network", enhance_ms)
+        self._network_loads.append(network_ms * self.rate_hz / 1e3)
         self._spent_ms += enhance_ms
         load, full = self._load, _FULL if self.level >= 0 else _FULL_OF_MORE
         self._over_ms = self._over_ms + enhance_ms if load > full else 0.0
@@ -165,7 +174,8 @@ class Governor:
         if load <= full or not self._sure or self._over_ms < enough_ms:
             return
         if self._raised_s is not None:
-            self._waits_s[self._level] = min(2 * self._wait_s(self._level), _LONGEST_WAIT_S)
+            longest_s = _LONGEST_WAIT_S if self.level >= 0 else _LONGEST_WAIT_FOR_MORE_S
+            self._waits_s[self._level] = min(2 * self._wait_s(self._level), longest_s)
         self._go(below, f"a frame takes {self._spent(load)}")
         self._raised_s = None
 
@@ -179,15 +189,26 @@ class Governor:
         wait_s = self._wait_s(above)
         if above == self._level or now_s - self._changed_s < wait_s:
             return
-        room = _ROOM if above >= self._asked_at else _ROOM_FOR_MORE
         if self._levels[self._level].tuning is None:
             reason = f"after {wait_s:.0f} s without, to see whether it can be held again"
-        elif self._sure and self._load <= room:
+        elif self._sure and self._has_room(above):
             reason = f"a frame takes only {self._spent(self._load)}"
         else:
             return
         self._go(above, reason)
         self._raised_s = now_s
+
+    def _has_room(self, above: int) -> bool:
+        """Whether there is time enough to try what costs more."""
+        if above >= self._asked_at:
+            return self._load <= _ROOM
+        lower, upper = self._levels[self._level].tuning, self._levels[above].tuning
+        assert lower is not None
+        assert upper is not None
+        if lower.preset == upper.preset:
+            return self._load <= _ROOM_FOR_MORE
+        more = (_LARGER_NETWORK - 1) * median(self._network_loads)
+        return self._load + more <= _FULL_OF_MORE
 
     def _wait_s(self, level: int) -> float:
         return self._waits_s.get(level, _WAIT_S)
@@ -221,13 +242,10 @@ class Governor:
 
     def _above(self) -> int:
         """The level one effective step up; more than is asked for only where it matters now."""
-        level = self._level
-        while level > self._asked_at:
-            matters = self._matters(level)
-            level -= 1
-            if matters:
+        for level in range(self._level - 1, -1, -1):
+            if level == self._asked_at or self._matters(level + 1):
                 return level
-        return level - 1 if 0 < level == self._level and self._matters(level) else level
+        return self._level
 
     def _matters(self, level: int) -> bool:
         """Whether a level spares anything against the one above, with the faces there are."""
@@ -238,6 +256,8 @@ class Governor:
             return self._far > 0
         if lower.max_crop_px != upper.max_crop_px:
             return FACE_TO_CROP * self._largest_px > lower.max_crop_px
+        if lower.preset != upper.preset:
+            return self._faces > 0
         if lower.max_faces == upper.max_faces:
             return True
         return lower.max_faces < self._faces or upper.max_faces <= self._faces
@@ -247,21 +267,30 @@ class Governor:
             return
         self._level, self._changed_s = level, self._clock()
         self._loads.clear()
+        self._network_loads.clear()
         self._spent_ms = self._over_ms = 0.0
         decision = Decision(time.time(), self.level, self._levels[level].what, reason)
         self._decisions.append(decision)
         _log.info("governor: %s: %s", reason, decision.what or "all that is asked for")
 
 
-def _more(asked: Tuning, most_crop_px: int) -> list[_Level]:
+def _more(asked: Tuning, rungs: Sequence[Rung]) -> list[_Level]:
     """Everything that room can be spent on beyond what is asked for, costliest first."""
-    if asked.max_crop_px == 0:
-        return []
-    return [
-        _Level(f"faces seen at up to {px} px", replace(asked, max_crop_px=px))
-        for px in _MORE_CROPS_PX
-        if asked.max_crop_px < px <= most_crop_px
-    ]
+    own = Rung(asked.preset, asked.max_crop_px)
+    usual = rungs[0] if rungs else own
+    higher = narrowed(
+        rungs[1:],
+        asked.preset if asked.preset != usual.preset else None,
+        asked.max_crop_px if asked.max_crop_px != usual.max_crop_px else None,
+    )
+    levels: list[_Level] = []
+    for lower, rung in pairwise([own, *(rung for rung in higher if rung != own)]):
+        what = f"faces seen at up to {rung.max_crop_px} px"
+        if rung.preset != lower.preset:
+            what = f"network {rung.preset} instead of {asked.preset}"
+        tuning = replace(asked, preset=rung.preset, max_crop_px=rung.max_crop_px)
+        levels.insert(0, _Level(what, tuning))
+    return levels
 
 
 def _ladder(asked: Tuning, presets: Sequence[str]) -> list[_Level]:

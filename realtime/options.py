@@ -51,8 +51,8 @@ def add_enhancer_arguments(
     group = parser.add_argument_group("enhancement")
     group.add_argument(
         "--preset",
-        help="size of the network: pico, nano or small (default: small on a CUDA GPU, pico for "
-        "live on a processor, else nano)",
+        help="size of the network: pico, nano or small (default: small on a CUDA GPU, nano on a "
+        "processor; live there pico, and larger ones where there is time)",
     )
     group.add_argument(
         "--weights",

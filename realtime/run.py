@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from cagface_core import Enhanced, Face, Frame, Image
+from cagface_core import Enhanced, Face, Frame, Image, Rung
 from realtime.controls import Controls, Settings
 from realtime.governed import Governable, Governed
 from realtime.governor import Governor
@@ -71,8 +71,8 @@ class RunEnhancer(FaceSeer[StateT], Governable[StateT], Protocol[StateT]):
         ...
 
     @property
-    def most_crop_px(self) -> int:
-        """Up to where a tuning's ``max_crop_px`` may be raised where there is time for it."""
+    def rungs(self) -> tuple[Rung, ...]:
+        """Preset and largest crop of ``tuning``, and what they may be raised to, for a governor."""
         ...
 
     def warm_up(self, height: int, width: int) -> None:
@@ -198,7 +198,7 @@ def run_live(
         watcher.on_progress("warming up")
         in_own_thread(lambda: enhancer.warm_up(info.height, info.width))
         controls = Controls(Settings(enhancer.tuning, governor=job.governor), enhancer.presets)
-        governor = Governor(rate, enhancer.presets, enhancer.most_crop_px)
+        governor = Governor(rate, enhancer.presets, enhancer.rungs)
         governed = stack.enter_context(closing(Governed(enhancer, controls, governor)))
         monitor = Monitor()
         # Fitting a picture that the governor made smaller; one is on show while the next is made.

@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
-from cagface_core import Enhanced, Face, Frame, Image, Tuning
+from cagface_core import Enhanced, Face, Frame, Image, Rung, Tuning
 from realtime.plain import untouched, upscale
 from realtime.source import SourceInfo
 
@@ -138,7 +138,7 @@ class PlainEnhancer:
         self.scale = scale
         self.tuning = Tuning("pico", scale)
         self.presets = ("pico", "nano")
-        self.most_crop_px = self.tuning.max_crop_px
+        self.rungs = (Rung(self.tuning.preset, self.tuning.max_crop_px),)
         self.fail_at = fail_at or (lambda _index: False)
         self.states: list[PlainState] = []
         self.calls = itertools.count()

@@ -113,9 +113,9 @@ function render() {
   choose("preset", status.presets, settings.preset, (value) => value);
   const most = Math.max(8, settings.max_faces);
   choose("max_faces", [most, 1], settings.max_faces, (value) => (value === 1 ? "Largest" : "All"));
-  const spared = settings.governor ? status.governor.what : "";
-  $("spared").textContent = spared ? `now: ${spared}` : "holds the frame rate";
-  $("spared").classList.toggle("warn", Boolean(spared));
+  const { level, what } = settings.governor ? status.governor : { level: 0, what: "" };
+  $("spared").textContent = what ? `now: ${what}` : "holds the frame rate";
+  $("spared").classList.toggle("warn", level > 0);
   renderFaces();
   stage.drawBoxes();
 }
@@ -124,7 +124,7 @@ function renderFaces() {
   const list = $("faces");
   const known = new Map([...list.children].map((item) => [Number(item.dataset.id), item]));
   $("no-faces").hidden = status.faces.length > 0;
-  const spared = settings.governor && status.governor.what;
+  const spared = settings.governor && status.governor.level > 0 && status.governor.what;
   $("no-faces").textContent = !settings.enhance ? "Enhancement is off."
     : `No face is seen${spared ? `; the governor spares time: ${spared}` : ""}.`;
   for (const { id } of status.faces) {
@@ -166,7 +166,7 @@ const plots = {
   }),
   drops: new TimePlot($("plot-drops"), { lines: [{ name: "dropped", colour: "c" }], top: 5, bars: true }),
   hits: new TimePlot($("plot-hits"), { lines: [{ name: "% of looks", colour: "a" }], top: 100, fixed: true }),
-  governor: new TimePlot($("plot-governor"), { lines: [{ name: "level", colour: "b" }], top: 4, steps: true }),
+  governor: new TimePlot($("plot-governor"), { lines: [{ name: "level", colour: "b" }], low: -4, top: 4, steps: true }),
 };
 
 function tell(name, text) {

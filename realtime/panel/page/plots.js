@@ -24,8 +24,8 @@ function roundUp(value) {
 
 /** Values over time: `lines` of {name, colour}; `top` is the least upper end, `goal` a dashed line. */
 export class TimePlot {
-  constructor(canvas, { lines, top, unit = "", bars = false, steps = false, fixed = false }) {
-    Object.assign(this, { canvas, lines, top, unit, bars, steps, fixed });
+  constructor(canvas, { lines, top, low = 0, unit = "", bars = false, steps = false, fixed = false }) {
+    Object.assign(this, { canvas, lines, top, low, unit, bars, steps, fixed });
     this.values = [];
     this.goal = null;
   }
@@ -42,11 +42,11 @@ export class TimePlot {
     const most = Math.max(this.top, this.goal ?? 0, ...this.values.flat().filter(Number.isFinite));
     const top = this.fixed ? this.top : roundUp(most);
     const area = { left: 34, right: width - 4, top: 8, bottom: height - 16 };
-    const y = (value) => area.bottom - (area.bottom - area.top) * Math.min(1, value / top);
+    const y = (value) => area.bottom - (area.bottom - area.top) * Math.min(1, (value - this.low) / (top - this.low));
     const x = (index) => area.right - ((this.values.length - 1 - index) / (KEPT - 1)) * (area.right - area.left);
     context.textBaseline = "middle";
     context.textAlign = "right";
-    for (const value of [0, top / 2, top]) {
+    for (const value of [this.low, (this.low + top) / 2, top]) {
       context.fillStyle = colour("grid");
       context.fillRect(area.left, Math.round(y(value)), area.right - area.left, 1);
       context.fillStyle = colour("soft");
