@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ from cagface_core.paths import (
 from cagface_core.sparing import Sparing
 from cagface_core.tiles import tiled
 from cagface_core.types import Image, Picture
+from cagface_core.workers import single_threaded
 
 _ONE_PASS_PX = BUCKETS_PX[-1]  # larger pictures go through in tiles
 _PREPARED_PX = 128  # larger crops take so long each that the first one is not noticed
@@ -97,7 +99,7 @@ class Engine:
         runner = self._open(fold(model), where)
         self.graphs = runner if isinstance(runner, GraphRunner) else None
         self.runner = Sparing(runner)
-        self.counts = self.runner.counts
+        self.counts, self._told = self.runner.counts, Counter[str]()
         self.parser = place(fold_norms(parser), self.device).requires_grad_(False)
         self._find_maps = self._component_maps
         if self.device.type == "cuda":
@@ -163,6 +165,12 @@ class Engine:
             for factor in FACTORS if scale < 4 else (4,):
                 self.runner(block, factor)
 
+    def newly_counted(self) -> Counter[str]:
+        """What was counted since this was asked last, by name; see :attr:`counts`."""
+        now = Counter(self.counts)
+        new, self._told = now - self._told, now
+        return new
+
     @property
     def path(self) -> str:
         """The way it computes, one of :data:`cagface_core.paths.PATHS`."""
@@ -198,7 +206,7 @@ class Engine:
 
             return Parsing(done.query, wait)
         if self.device.type == "cpu":
-            self._thread = self._thread or _single_threaded()
+            self._thread = self._thread or single_threaded("parse")
             made = self._thread.submit(self.parse, [picture])
             return Parsing(made.done, lambda: made.result()[0])
         (maps,) = self.parse([picture])
@@ -275,15 +283,3 @@ class Engine:
         if max(block.shape[-2:]) <= _ONE_PASS_PX:
             return run(block, factor)
         return tiled(lambda part: run(part, factor), block, factor=factor)
-
-
-def _single_threaded() -> ThreadPoolExecutor:
-    """A thread whose torch computes with that thread alone.
-
-    A second pool of OpenMP threads beside the one that computes the faces would slow down both.
-    """
-    executor = ThreadPoolExecutor(1, "parse")
-    threads = torch.get_num_threads()
-    executor.submit(torch.set_num_threads, 1).result()
-    torch.set_num_threads(threads)  # that had set it for all threads to come
-    return executor

@@ -8,19 +8,16 @@ lasts from frame to frame is in :class:`State`.
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
 from cagface_core import checkpoint
-from cagface_core.attention import MAP_PX
 from cagface_core.clock import Clock
 from cagface_core.config import EnhancerConfig, Rung, Tuning, narrowed, usual
 from cagface_core.cpu_frame import CpuFrame
@@ -28,11 +25,13 @@ from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach, shru
 from cagface_core.detect import Detector, open_detector
 from cagface_core.device_frame import Begun, DeviceFrame, download
 from cagface_core.engine import Engine
+from cagface_core.heatmaps import Heatmaps
 from cagface_core.looks import Looks
 from cagface_core.paths import find_device
 from cagface_core.pixels import convert
 from cagface_core.planes import rgb_levels
-from cagface_core.state import Asked, State
+from cagface_core.state import State
+from cagface_core.steady import Steadier
 from cagface_core.track import UNSMOOTHED, Tracker
 from cagface_core.types import (
     NO_RGB,
@@ -47,6 +46,7 @@ from cagface_core.types import (
     Planes,
 )
 from cagface_core.watch import Watcher
+from cagface_core.workers import networks_at_once, single_threaded
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +102,15 @@ class FaceEnhancer:
         """Whether frames are composed on the engine's device instead of with OpenCV."""
         self._device_frames: dict[tuple[str, int, int], DeviceFrame] = {}
         self._beside = ThreadPoolExecutor(1, "compose")
-        self._watcher = Watcher(waits=self.config.mode != "live")
-        mode = "live" if self.config.mode == "live" else "file"
-        self.detector: Detector = detector or open_detector(mode)
+        live = self.config.mode == "live"
+        self._watcher = Watcher(waits=not live)
+        self._heatmaps = Heatmaps(self._tell, waits=not live)
+        self.frames_ahead = networks_at_once(kind) if self.config.mode == "file" else 0
+        """How many frames may be begun before the first of them is finished."""
+        self._networks: ThreadPoolExecutor | None = None
+        if self.frames_ahead:
+            self._networks = single_threaded("network", self.frames_ahead)
+        self.detector: Detector = detector or open_detector("live" if live else "file")
 
     def load(self, preset: str, max_crop_px: int | None = None) -> Engine:
         """Load the networks of a preset, or give those loaded before.
@@ -166,14 +172,39 @@ class FaceEnhancer:
             shown plainly upscaled and counted; only detection, tracking and a preset that cannot
             be loaded can raise.
         """
+        return self._start(frame, state, tuning or self.tuning, lambda network: network)()
+
+    def begin(self, frame: Frame, state: State) -> Callable[[], Enhanced]:
+        """Begin what :meth:`enhance` does; the network goes on in a thread of its own.
+
+        Up to :attr:`frames_ahead` frames may be begun before the first of them is finished. That is
+        how files use all cores: a network by itself waits for each of its threads at every layer.
+
+        Args:
+            frame: the next of the stream.
+            state: its memory, changed in place.
+
+        Returns:
+            What finishes it and gives what :meth:`enhance` does; frames are finished in order.
+        """
+
+        def beside(network: Callable[[], _Faces]) -> Callable[[], _Faces]:
+            return self._networks.submit(network).result if self._networks else network
+
+        return self._start(frame, state, self.tuning, beside)
+
+    def _start(
+        self, frame: Frame, state: State, tuning: Tuning,
+        begin: Callable[[Callable[[], _Faces]], Callable[[], _Faces]],
+    ) -> Callable[[], Enhanced]:  # fmt: skip
+        """Do what comes before the network, ``begin`` that, and give what comes after it."""
         clock = Clock()
-        tuning = tuning or self.tuning
         engine = self.load(tuning.preset)
-        before = Counter(engine.counts)
         begun = self._begin(frame.rgb, tuning) if frame.planes is None else None
         here = None if begun else CpuFrame(frame, tuning.scale, self._beside, clock)
         with clock("detect"):
             found = self.look(frame, state)
+            steadier = state.steadier  # another, where the frame begins a shot
             shown, strengths = state.fader.choose(found, tuning, frame.time_s)
         with clock("crop"):
             crops = self._crop(shown, frame.rgb, state)
@@ -188,28 +219,36 @@ class FaceEnhancer:
             if frame.planes is not None and frame.planes.layout.bits > 8:
                 seen = [shrunk(rgb_levels(frame.planes, crop), coarse) for crop, coarse in cuts]
         work = _Work(engine, tuning, shown, strengths, crops, grids, pictures, seen)
-        if here is not None:
-            _recall(here, work, state)
         with clock("attention"):
-            maps, hits = self._attend(work, frame.time_s, state)
-        composed = begun and self._finish(begun, work, maps, state, clock)
-        if composed is None:
-            if here is None:  # what was begun on the device failed
-                here = CpuFrame(frame, tuning.scale, self._beside, clock)
-                _recall(here, work, state)
+            maps, hits = self._heatmaps.attend(
+                engine, shown, crops, pictures, frame.time_s, tuning.patience, state
+            )
+
+        def network() -> _Faces:
             with clock("network"):
-                residuals, outcomes = self._enhance(work, maps)
-            composed = here.finish(residuals, state.steadier), outcomes
-        canvas, outcomes = composed
-        counts = {"attention_hits": hits, "attention_misses": len(shown) - hits}
-        counts |= engine.counts - before
-        if len(self.presets) > 1:
-            counts[f"faces_by_{tuning.preset}"] = outcomes.count(Outcome.ENHANCED)
-        became = dict(zip((face.id for face in shown), outcomes, strict=True))
-        all_outcomes = tuple(became.get(face.id, Outcome.LEFT) for face in found)
-        if isinstance(canvas, Planes):
-            return Enhanced(NO_RGB, found, all_outcomes, clock.times_ms, counts, canvas)
-        return Enhanced(canvas, found, all_outcomes, clock.times_ms, counts)
+                return self._enhance(work, maps)
+
+        faces = network if begun else begin(network)
+
+        def finish() -> Enhanced:
+            composed = begun and self._finish(begun, work, maps, state, clock)
+            if composed is None:  # or what was begun on the device failed
+                frame_here = here or CpuFrame(frame, tuning.scale, self._beside, clock)
+                _recall(frame_here, work, steadier)
+                residuals, outcomes = faces()
+                composed = frame_here.finish(residuals, steadier), outcomes
+            canvas, outcomes = composed
+            counts = {"attention_hits": hits, "attention_misses": len(shown) - hits}
+            counts |= engine.newly_counted()
+            if len(self.presets) > 1:
+                counts[f"faces_by_{tuning.preset}"] = outcomes.count(Outcome.ENHANCED)
+            became = dict(zip((face.id for face in shown), outcomes, strict=True))
+            all_outcomes = tuple(became.get(face.id, Outcome.LEFT) for face in found)
+            if isinstance(canvas, Planes):
+                return Enhanced(NO_RGB, found, all_outcomes, clock.times_ms, counts, canvas)
+            return Enhanced(canvas, found, all_outcomes, clock.times_ms, counts)
+
+        return finish
 
     def _begin(self, rgb: Image, tuning: Tuning) -> Begun | None:
         """Start what needs no faces yet, where the frame is composed on the device."""
@@ -269,6 +308,8 @@ class FaceEnhancer:
 
     def close(self) -> None:
         """Release the detector, and end what is still computed beside."""
+        if self._networks is not None:
+            self._networks.shutdown()
         self._beside.shutdown()
         self._watcher.close()
         self.detector.close()
@@ -288,55 +329,7 @@ class FaceEnhancer:
         state.crop_sizes = {f.id: crop.size for f, crop in zip(faces, crops, strict=True)}
         return crops
 
-    def _attend(self, work: _Work, time_s: float, state: State) -> tuple[list[Tensor], int]:
-        """Heatmaps for each face, from the cache where they still hold; and how many did.
-
-        Live, no frame waits for heatmaps that it can do without: the old ones go on until the new
-        ones are there. Frames of a file wait, so that they come out the same every time.
-        """
-        maps: list[Tensor] = []
-        hits = 0
-        there = {face.id for face in work.faces}
-        state.attention.forget_others(there)
-        for key, asked in list(state.parsing.items()):
-            if key not in there:
-                del state.parsing[key]
-            elif asked.parsing.ready():
-                del state.parsing[key]
-                self._keep(asked, state)
-        for face, crop, picture in zip(work.faces, work.crops, work.pictures, strict=True):
-            found = state.attention.find(face, crop, picture, time_s, work.tuning.patience)
-            hits += found is not None
-            try:
-                if found is None and self.config.mode == "live":
-                    found = state.attention.newest(face, crop)
-                    if found is not None and face.id not in state.parsing:
-                        parsing = work.engine.parse_aside(picture)
-                        state.parsing[face.id] = Asked(face, crop, picture, time_s, parsing)
-                if found is None:
-                    (found,) = work.engine.parse([picture])
-                    state.attention.keep(face, crop, picture, time_s, found)
-            except RuntimeError as error:  # old heatmaps, or none, are better than no face
-                self._tell("the components cannot be found", error)
-                if found is None:
-                    found = state.attention.newest(face, crop)
-                if found is None:
-                    found = torch.zeros(1, 3, MAP_PX, MAP_PX, device=work.engine.device)
-            maps.append(found)
-        return maps, hits
-
-    def _keep(self, asked: Asked, state: State) -> None:
-        """Put heatmaps that were asked for into the cache."""
-        try:
-            maps = asked.parsing.maps()
-        except RuntimeError as error:
-            self._tell("the components cannot be found", error)
-        else:
-            state.attention.keep(asked.face, asked.crop, asked.picture, asked.time_s, maps)
-
-    def _enhance(
-        self, work: _Work, maps: list[Tensor]
-    ) -> tuple[list[Floats | None], list[Outcome]]:
+    def _enhance(self, work: _Work, maps: list[Tensor]) -> _Faces:
         """Run the network on all faces, those of one size in one batch, and guard its output."""
         pictures = work.seen
         residuals: list[Floats | None] = [None] * len(pictures)
@@ -387,10 +380,14 @@ class _Work:
     """What the network sees, as deep as the source is."""
 
 
-def _recall(here: CpuFrame, work: _Work, state: State) -> None:
+_Faces = tuple[list[Floats | None], list[Outcome]]
+"""What the network adds to each face, None where nothing, and what became of it."""
+
+
+def _recall(here: CpuFrame, work: _Work, steadier: Steadier) -> None:
     """Begin what can be done beside the network; where time is short, only what stands still."""
     moving = work.tuning.patience == 1
     here.recall(
-        work.faces, work.crops, work.pictures, work.strengths, work.grids, state.steadier,
+        work.faces, work.crops, work.pictures, work.strengths, work.grids, steadier,
         moving=moving,
     )  # fmt: skip

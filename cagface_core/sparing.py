@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 
 import torch
@@ -28,6 +29,7 @@ class Sparing:
         self.path, self.precision, self.device = inner.path, inner.precision, inner.device
         self.counts: Counter[str] = Counter()
         """``memory_batches`` split and ``memory_tiles`` cut for want of memory, so far."""
+        self._counting = threading.Lock()
         self._too_many_px: int | None = None
 
     def __call__(self, block: Tensor, factor: int) -> Tensor:
@@ -58,6 +60,8 @@ class Sparing:
         return tiled(lambda part: self(part, factor), block, tile, factor=factor)
 
     def _note(self, kind: str, what: str) -> None:
-        if not self.counts[kind]:
+        with self._counting:
+            self.counts[kind] += 1
+            first = self.counts[kind] == 1
+        if first:
             log.warning("%s for want of memory on %s; so are all others", what, self.device)
-        self.counts[kind] += 1

@@ -59,7 +59,7 @@ class State:
         self.tracker.reset()
         self.follower.clear()
         self.attention.clear()
-        self.steadier.clear()
+        self.steadier = Steadier()  # frames that are begun go on with theirs
         self.fader.clear()
         self.device_steadier.clear()
         self.parsing.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
@@ -54,6 +55,7 @@ class Governed(Generic[StateT]):
         self, enhancer: Governable[StateT], controls: Controls, governor: Governor
     ) -> None:
         self._enhancer, self._controls, self._governor = enhancer, controls, governor
+        self.frames_ahead = 0
         self._preset = enhancer.tuning.preset
         self._loaded: set[_Wanted] = {(self._preset, None)}
         self._refused: set[_Wanted] = set()
@@ -80,6 +82,11 @@ class Governed(Generic[StateT]):
         if settings.governor and (tuning == wanted or refused):
             self._governor.took((time.perf_counter() - begin_s) * 1e3, enhanced)
         return enhanced
+
+    def begin(self, frame: Frame, state: StateT) -> Callable[[], Enhanced]:
+        """One frame, which is done at once; see `realtime.loop.Enhancer`."""
+        enhanced = self.enhance(frame, state)
+        return lambda: enhanced
 
     def close(self) -> None:
         """Wait for what is still being loaded."""

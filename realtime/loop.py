@@ -3,7 +3,7 @@
 ::
 
     capture thread          enhance thread              calling thread
-    source.frames() ──box──▶ enhancer.enhance() ──queue──▶ sink.write()
+    source.frames() ──box──▶ enhancer.begin() ────queue──▶ sink.write()
 
 The first box is a `LatestFrame` for live (the newest frame wins, nothing piles up) and a bounded
 `FrameQueue` for files (every frame arrives). Order is kept throughout. Delivery runs in the
@@ -15,8 +15,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -55,8 +56,17 @@ class Enhancer(Protocol[StateT]):
         """A fresh state for one stream."""
         ...
 
-    def enhance(self, frame: Frame, state: StateT) -> Enhanced:
-        """One frame, enlarged by the enhancer's own scale; updates ``state``."""
+    @property
+    def frames_ahead(self) -> int:
+        """How many frames may be begun before the first of them is finished; 0 live."""
+        ...
+
+    def begin(self, frame: Frame, state: StateT) -> Callable[[], Enhanced]:
+        """Begin the next frame; updates ``state``.
+
+        What is returned finishes it and gives it, enlarged by the enhancer's own scale; frames are
+        finished in order.
+        """
         ...
 
 
@@ -81,6 +91,13 @@ class LoopOptions:
     newest_only: bool = False
     pace: bool = False
     on_error: OnError = OnError.PASSTHROUGH
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    frame: Frame
+    finish: Callable[[], Enhanced]
+    spent_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +163,22 @@ def run_loop(
 
     def enhance() -> None:
         stage = _EnhanceStage(enhancer, options, stats)
-        while True:
-            frame = captured.get()
-            enhanced = stage.run(frame)
+        begun: deque[_Begun] = deque()
+
+        def finish() -> None:
+            frame = begun[0].frame
+            enhanced = stage.finish(begun.popleft())
             if frame.foreseen is None or frame.foreseen.shown:
                 stats.enhanced(enhanced)
                 ready.put(_Ready(frame, enhanced))
+
+        with suppress(Finished):
+            while True:
+                begun.append(stage.begin(captured.get()))
+                if len(begun) > enhancer.frames_ahead:
+                    finish()
+        while begun:
+            finish()
 
     def deliver(item: _Ready) -> None:
         started_s = time.perf_counter()
@@ -181,24 +208,33 @@ class _EnhanceStage:
 
     def __init__(self, enhancer: Enhancer[StateT], options: LoopOptions, stats: Stats) -> None:
         state = enhancer.new_state()
-        self._enhance: Callable[[Frame], Enhanced] = lambda frame: enhancer.enhance(frame, state)
+        self._begin: Callable[[Frame], Callable[[], Enhanced]] = lambda f: enhancer.begin(f, state)
         self._reset = state.reset
         self._options = options
         self._stats = stats
         self._logged: set[str] = set()
 
-    def run(self, frame: Frame) -> Enhanced:
+    def begin(self, frame: Frame) -> _Begun:
         started_s = time.perf_counter()
         try:
-            result = self._enhance(frame)
-        except Exception as error:
-            if self._options.on_error is OnError.STOP:
-                raise
-            result = self._pass_through(frame, error)
-        self._stats.time("enhance", _ms_since(started_s))
+            finish = self._begin(frame)
+        except Exception as error:  # noqa: BLE001  what becomes of it is decided there
+            plain = self._pass_through(frame, error)
+            return _Begun(frame, lambda: plain, _ms_since(started_s))
+        return _Begun(frame, finish, _ms_since(started_s))
+
+    def finish(self, begun: _Begun) -> Enhanced:
+        started_s = time.perf_counter()
+        try:
+            result = begun.finish()
+        except Exception as error:  # noqa: BLE001  what becomes of it is decided there
+            result = self._pass_through(begun.frame, error)
+        self._stats.time("enhance", begun.spent_ms + _ms_since(started_s))
         return result
 
     def _pass_through(self, frame: Frame, error: Exception) -> Enhanced:
+        if self._options.on_error is OnError.STOP:
+            raise error
         kind = type(error).__name__
         self._stats.count("passthrough")
         if kind not in self._logged:

@@ -61,6 +61,15 @@ class RunEnhancer(FaceSeer[StateT], Governable[StateT], Protocol[StateT]):
         ...
 
     @property
+    def frames_ahead(self) -> int:
+        """See `realtime.loop.Enhancer`."""
+        ...
+
+    def begin(self, frame: Frame, state: StateT) -> Callable[[], Enhanced]:
+        """See `realtime.loop.Enhancer`."""
+        ...
+
+    @property
     def path(self) -> str:
         """By which path it computes: ``EnhancerConfig.device`` takes it, to do just the same."""
         ...

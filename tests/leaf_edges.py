@@ -42,6 +42,7 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("engine", "paths"): "the engine leaves to a path how the network is computed",
     ("engine", "sparing"): "what does not fit the memory goes through in pieces",
     ("engine", "tiles"): "faces larger than the largest bucket go through in tiles",
+    ("engine", "workers"): "components are found beside other work, by one thread",
     ("fold", "cagface"): "the fold rewrites this network's upsamplers",
     ("fused", "cagface"): "it runs this network's residual units",
     ("fused", "fold"): "it makes the folded network faster",

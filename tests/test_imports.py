@@ -20,7 +20,7 @@ from tests.leaf_edges import LEAF_EDGES
 CORE, RUNTIME, LONGEST_FILE = "cagface_core", "realtime", 400
 
 GROUND = {"types", "errors", "config"}
-COMPOSITION = {"state", "watch", "enhancer"}
+COMPOSITION = {"state", "watch", "heatmaps", "enhancer"}
 ENTRY_ROOMS = {"train", "evaluate", "bench"}
 """Everything else in cagface_core is a leaf stage: it imports the ground, and by `LEAF_EDGES`."""
 

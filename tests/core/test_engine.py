@@ -34,7 +34,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 @pytest.mark.parametrize("name", checkpoint.shipped())
 def test_the_shipped_weights_say_what_they_are(name: str):
     preset, _, weights = name.partition("-")
-    engine = Engine(checkpoint.find_sr(preset, weights), "cpu")
+    engine = Engine(checkpoint.find_sr(preset, weights), "cpu-float32")
     config = checkpoint.PRESETS[preset]
     assert f"F={config.features} L={config.units} {weights}" in engine.description
     assert engine.facts.config == asdict(config)

@@ -133,6 +133,7 @@ class PlainEnhancer:
 
     description = "plain bicubic"
     path = "plain"
+    frames_ahead = 0
 
     def __init__(self, scale: int = 2, *, fail_at: Callable[[int], bool] | None = None) -> None:
         self.scale = scale
@@ -162,6 +163,10 @@ class PlainEnhancer:
         counts = {"attention_hits": 3, "attention_misses": 1}
         plain = untouched(frame, (tuning or self.tuning).scale)
         return replace(plain, faces=(face,), timings_ms={"network": 1.0}, counts=counts)
+
+    def begin(self, frame: Frame, state: PlainState) -> Callable[[], Enhanced]:
+        enhanced = self.enhance(frame, state)
+        return lambda: enhanced
 
     def enhance_aligned(self, rgb: Image) -> Image:
         return upscale(rgb, 4)

@@ -152,3 +152,49 @@ def test_live_drops_what_comes_too_fast_and_keeps_the_order():
     assert pts == sorted(set(pts))
     assert pts[-1] == 395, "the newest frame always arrives"
     assert stats.summary().dropped == 80 - len(pts) > 0
+
+
+class Overlapping(PlainEnhancer):
+    """Finishes a frame only when it is asked for it; fails at some in the beginning or the end."""
+
+    def __init__(self, ahead: int, *, begin_fails=(), finish_fails=()):
+        super().__init__(2)
+        self.frames_ahead = ahead
+        self.begin_fails, self.finish_fails = begin_fails, finish_fails
+        self.under_way = self.most = 0
+
+    def begin(self, frame, state):
+        if frame.pts in self.begin_fails:
+            raise RuntimeError("it tripped")
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+
+        def finish():
+            self.under_way -= 1
+            if frame.pts in self.finish_fails:
+                raise RuntimeError("it tripped")
+            return self.enhance(frame, state)
+
+        return finish
+
+
+@pytest.mark.parametrize(("ahead", "most"), [(0, 1), (3, 4), (50, 9)])
+def test_frames_that_are_begun_ahead_all_arrive_in_order(ahead: int, most: int):
+    sink, stats = ListSink(), Stats()
+    enhancer = Overlapping(ahead, begin_fails={2, 5}, finish_fails={0, 5, 8})
+    run_loop(ListSource(range(11)), enhancer, sink, SCALE_2, stats)
+    assert [frame.pts for frame in sink.frames] == list(range(11))
+    assert (enhancer.under_way, enhancer.most) == (0, most)
+    assert stats.summary().passthrough == 4
+    assert enhancer.states[0].resets == 4
+    for index, frame in enumerate(sink.frames):
+        assert np.array_equal(frame.rgb, upscale(picture(index, 32, 16), 2))
+
+
+@pytest.mark.parametrize("fails", ["begin_fails", "finish_fails"])
+def test_stop_on_error_ends_a_run_that_is_ahead(fails: str):
+    sink = ListSink()
+    options = LoopOptions(scale=2, on_error=OnError.STOP)
+    with pytest.raises(RuntimeError, match="tripped"):
+        run_loop(ListSource(range(9)), Overlapping(2, **{fails: {6}}), sink, options, Stats())
+    assert [frame.pts for frame in sink.frames] == list(range(len(sink.frames)))

@@ -1,0 +1,42 @@
+"""A name and a number in; that many threads, in each of which torch computes with it alone, out."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import torch
+
+_MOST_NETWORKS = 8  # the frame of each is held, enlarged
+
+
+def networks_at_once(kind: str) -> int:
+    """How many frames of a file to compute at a time, by what computes them.
+
+    A network alone on a processor waits for each of its threads at every layer; several, each with
+    one thread, wait for nobody. A GPU computes one frame while the one before is composed.
+    """
+    if kind != "cpu":
+        return 1
+    return min(torch.get_num_threads() + 1, os.cpu_count() or 1, _MOST_NETWORKS)
+
+
+def single_threaded(name: str, count: int = 1) -> ThreadPoolExecutor:
+    """Start threads whose torch computes with that thread alone, all of them at once.
+
+    torch keeps a pool of OpenMP threads for each thread that calls it: several pools have more
+    threads than there are cores, and all of them slow down.
+    """
+    executor = ThreadPoolExecutor(count, name)
+    all_there = threading.Barrier(count)
+
+    def begin() -> None:
+        all_there.wait()  # or one thread would do it for all
+        torch.get_num_threads()  # a thread's first call takes over what holds for all
+        torch.set_num_threads(1)
+
+    threads = torch.get_num_threads()
+    wait([executor.submit(begin) for _ in range(count)])
+    torch.set_num_threads(threads)  # that had set it for all threads to come
+    return executor
