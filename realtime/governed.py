@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from cagface_core import Enhanced, Frame, Tuning
 from realtime.controls import Controls
 from realtime.governor import Governor
+from realtime.heaps import give_back
 from realtime.loop import Resettable
 from realtime.plain import upscale
 
@@ -123,6 +124,7 @@ class Governed(Generic[StateT]):
             _log.warning("preset %s cannot be used%s: %s", preset, larger, error)
             self._refused.add(wanted)
             return
+        give_back()
         self._loaded |= {wanted, (wanted[0], None)}
 
 

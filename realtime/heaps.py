@@ -22,13 +22,29 @@ def share_heaps() -> bool:
     return set_allocator((_M_ARENA_MAX, _HEAPS))
 
 
+def give_back() -> bool:
+    """Give the system what is free, after work that took far more than what comes.
+
+    Making a network ready leaves hundreds of MiB of that; what frames need is taken anew, once.
+
+    Returns:
+        Whether the allocator could; others than glibc's are left as they are.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if _on_linux() else None
+    return trim is not None and bool(trim(0))
+
+
 def set_allocator(*settings: tuple[int, int]) -> bool:
     """Make settings of glibc's, each a parameter of ``mallopt`` and its value.
 
     Returns:
         Whether the allocator took all of them; others than glibc's are left as they are.
     """
-    if not sys.platform.startswith("linux"):
+    if not _on_linux():
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and all(mallopt(*setting) for setting in settings)
+
+
+def _on_linux() -> bool:
+    return sys.platform.startswith("linux")

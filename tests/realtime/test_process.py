@@ -29,6 +29,25 @@ def faults():
 print(json.dumps([keep_memory() and faults(), faults()]))
 """
 
+RESIDENT = """
+import json, os
+import numpy as np
+from realtime.heaps import give_back
+from realtime.process import keep_memory
+
+def resident_mib():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+keep_memory()
+before = resident_mib()
+blocks = [np.ones(8 << 20, np.uint8) for _ in range(20)]
+kept = blocks[-1]  # above what is freed, as pieces of a graph are
+del blocks
+freed = resident_mib()
+print(json.dumps([freed - before, give_back() and resident_mib() - before]))
+"""
+
 POOLS = """
 import json, os, time, torch
 from realtime.process import in_own_thread
@@ -79,6 +98,13 @@ def test_memory_freed_is_kept_for_the_next_frame():
     first, later = run(FAULTS)
     assert first < 300, "8 MiB are 2048 pages, faulted once and not twenty times"
     assert later < 10
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_what_is_free_goes_back_to_the_system_when_it_is_told_to():
+    held_mib, left_mib = run(RESIDENT)
+    assert held_mib > 140
+    assert left_mib < 40
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
