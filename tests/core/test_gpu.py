@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from cagface_core.engine import Engine
 from cagface_core.fold import FoldedCAGFace, fold, place
 from cagface_core.fused import CudaBackbone, fuse
 from cagface_core.paths import BATCHES, FACTORS, GraphRunner
-from cagface_core.types import Crop
+from cagface_core.types import Crop, PlaneLayout, Planes
 
 pytestmark = pytest.mark.gpu
 
@@ -128,6 +129,29 @@ def test_the_whole_frame_is_what_the_processor_composes(
             difference = np.abs(ours.rgb.astype(int) - expected.rgb)
             assert difference.max() <= 4
             assert difference.mean() < 0.5
+
+
+def test_a_film_s_frames_that_are_begun_ahead_are_what_they_are_one_by_one(
+    scene: Scene, frames: list[Frame]
+):
+    layout = PlaneLayout("gbr", 8, False, (1, 1), (0, 0), full_range=True)
+    options = EnhancerConfig(preset="nano", device="cuda", mode="file")
+    film = [
+        replace(f, planes=Planes(tuple(f.rgb[..., c].copy() for c in (1, 2, 0)), layout))
+        for f in frames
+    ]
+    with closing(FaceEnhancer(options, KnownDetector(scene))) as enhancer:
+        state = enhancer.new_state()
+        expected = [enhancer.enhance(frame, state) for frame in film]
+        state = enhancer.new_state()
+        begun = [enhancer.begin(frame, state) for frame in film]
+        for finish, wanted in zip(begun, expected, strict=True):
+            ours = finish()
+            assert ours.outcomes == wanted.outcomes == (Outcome.ENHANCED,)
+            assert ours.planes is not None
+            assert wanted.planes is not None
+            for a, b in zip(ours.planes.planes, wanted.planes.planes, strict=True):
+                assert np.abs(a.astype(int) - b).max() <= 1
 
 
 def test_one_graph_serves_every_position(enhancer: FaceEnhancer, frames: list[Frame]):
