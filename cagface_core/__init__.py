@@ -28,7 +28,7 @@ from cagface_core.types import (
 )
 
 if TYPE_CHECKING:
-    from cagface_core.crop import FACE_TO_CROP
+    from cagface_core.crop import seen_face
     from cagface_core.cuts import CutDetector
     from cagface_core.enhancer import FaceEnhancer
     from cagface_core.hindsight import REACH_S, steadied
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from cagface_core.state import State
 
 __all__ = [
-    "FACE_TO_CROP",
     "NO_RGB",
     "REACH_S",
     "CagfaceError",
@@ -66,6 +65,7 @@ __all__ = [
     "narrowed",
     "native_stderr_to_log",
     "rgb_levels",
+    "seen_face",
     "steadied",
     "upscale_planes",
 ]
@@ -73,12 +73,12 @@ __all__ = [
 
 _LATE = {
     "CutDetector": "cuts",
-    "FACE_TO_CROP": "crop",
     "FaceEnhancer": "enhancer",
     "REACH_S": "hindsight",
     "State": "state",
     "native_stderr_to_log": "native_log",
     "rgb_levels": "planes",
+    "seen_face": "crop",
     "steadied": "hindsight",
     "upscale_planes": "planes",
 }

@@ -86,6 +86,11 @@ def seen_side(side: int, limit_px: int) -> int:
     return next((seen for seen in whole if limit_px <= seen <= limit_px * 4 // 3), limit_px)
 
 
+def seen_face(face_px: float, limit_px: int) -> int:
+    """The side at which the network sees the crop of a face of this many pixels; see above."""
+    return seen_side(bucket_of(FACE_TO_CROP * face_px), limit_px)
+
+
 def work_grid(side: int, limit_px: int, scale: int, *, coarse: bool = False) -> tuple[int, int]:
     """The pixels in which a crop is enhanced; its enhancement is enlarged to the frame's.
 

@@ -18,7 +18,7 @@ from fractions import Fraction
 from itertools import pairwise
 from statistics import median
 
-from cagface_core import FACE_TO_CROP, Enhanced, Outcome, Rung, Tuning, narrowed
+from cagface_core import Enhanced, Outcome, Rung, Tuning, narrowed, seen_face
 
 _log = logging.getLogger(__name__)
 
@@ -255,7 +255,8 @@ class Governor:
         if lower.least != upper.least:
             return self._far > 0
         if lower.max_crop_px != upper.max_crop_px:
-            return FACE_TO_CROP * self._largest_px > lower.max_crop_px
+            limits_px = upper.max_crop_px, lower.max_crop_px
+            return len({seen_face(self._largest_px, limit_px) for limit_px in limits_px}) > 1
         if lower.preset != upper.preset:
             return self._faces > 0
         if lower.max_faces == upper.max_faces:

@@ -71,7 +71,7 @@ def test_much_room_is_spent_on_seeing_faces_larger():
     assert machine.held(18000) == 1
 
 
-@pytest.mark.parametrize("face_px", [20.0, 59.0])
+@pytest.mark.parametrize("face_px", [20.0, 59.0, 79.0])  # a crop of 128 px is seen whole
 def test_room_is_not_spent_where_it_changes_nothing(face_px: float):
     machine = Roomy(face_px)
     machine.run(60)
