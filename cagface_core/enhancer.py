@@ -309,7 +309,7 @@ class FaceEnhancer:
     def close(self) -> None:
         """Release the detector, and end what is still computed beside."""
         if self._networks is not None:
-            self._networks.shutdown()
+            self._networks.shutdown(cancel_futures=True)
         self._beside.shutdown()
         self._watcher.close()
         self.detector.close()

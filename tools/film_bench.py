@@ -22,6 +22,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,7 +34,7 @@ from typing import Any
 import av
 import numpy as np
 
-from cagface_core import EnhancerConfig, FaceEnhancer, Frame, upscale_planes
+from cagface_core import Enhanced, EnhancerConfig, FaceEnhancer, Frame, upscale_planes
 from realtime.ahead import AheadSource
 from realtime.encoders import EncodeOptions, choose_encoder
 from realtime.piece_file import PieceFile
@@ -132,9 +134,13 @@ def _codec_alone(clip: Path, folder: Path, scale: int) -> None:
 
 def _network_alone(info: SourceInfo, frames: list[Frame], enhancer: FaceEnhancer) -> None:
     source = AheadSource(Decoded(info, frames), lambda: finder_of(enhancer), Stats())
-    state = enhancer.new_state()
+    state, begun = enhancer.new_state(), deque[Callable[[], Enhanced]]()
     for frame in source.frames():
-        enhancer.enhance(frame, state)
+        begun.append(enhancer.begin(frame, state))
+        if len(begun) > enhancer.frames_ahead:
+            begun.popleft()()
+    for finish in begun:
+        finish()
 
 
 @dataclass

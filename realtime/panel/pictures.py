@@ -54,18 +54,18 @@ class Pictures:
     async def newer(self, number: int) -> Picture:
         """Wait for the newest picture after ``number``; called in the server's event loop.
 
-        Who asks late gets the newest one then, and never learns of those between.
+        Who asks late gets the newest one then, and never learns of those between; nor gets the one
+        that is being encoded for another, if a newer one is there already.
         """
+        shown = self._monitor.newest
+        least = max(number + 1, shown.number if shown is not None else 0)
         while True:
-            shown, newest = self._monitor.newest, self._newest
-            if newest is not None and shown is not None and number < newest.number == shown.number:
-                return newest
+            if self._newest is not None and self._newest.number >= least:
+                return self._newest
             if self._work is None or self._work.done():
                 loop = asyncio.get_running_loop()
                 self._work = loop.run_in_executor(self._thread, self._encode_next)
             await asyncio.shield(self._work)  # a browser that leaves does not end it for others
-            if self._newest is not None and self._newest.number > number:
-                return self._newest
 
     async def close(self) -> None:
         """End the thread, as the last thing that the event loop does."""
