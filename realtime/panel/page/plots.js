@@ -46,7 +46,7 @@ export class TimePlot {
     const x = (index) => area.right - ((this.values.length - 1 - index) / (KEPT - 1)) * (area.right - area.left);
     context.textBaseline = "middle";
     context.textAlign = "right";
-    for (const value of [this.low, (this.low + top) / 2, top]) {
+    for (const value of [this.low, this.low < 0 ? 0 : top / 2, top]) {
       context.fillStyle = colour("grid");
       context.fillRect(area.left, Math.round(y(value)), area.right - area.left, 1);
       context.fillStyle = colour("soft");
