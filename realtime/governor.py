@@ -277,15 +277,16 @@ class Governor:
 
 def _more(asked: Tuning, rungs: Sequence[Rung]) -> list[_Level]:
     """Everything that room can be spent on beyond what is asked for, costliest first."""
-    own = Rung(asked.preset, asked.max_crop_px)
-    usual = rungs[0] if rungs else own
-    higher = narrowed(
-        rungs[1:],
+    if not rungs:
+        return []
+    usual = rungs[0]
+    from_own_up = narrowed(
+        rungs,
         asked.preset if asked.preset != usual.preset else None,
         asked.max_crop_px if asked.max_crop_px != usual.max_crop_px else None,
     )
     levels: list[_Level] = []
-    for lower, rung in pairwise([own, *(rung for rung in higher if rung != own)]):
+    for lower, rung in pairwise(from_own_up):
         what = f"faces seen at up to {rung.max_crop_px} px"
         if rung.preset != lower.preset:
             what = f"network {rung.preset} instead of {asked.preset}"

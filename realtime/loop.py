@@ -166,11 +166,11 @@ def run_loop(
         begun: deque[_Begun] = deque()
 
         def finish() -> None:
-            frame = begun[0].frame
-            enhanced = stage.finish(begun.popleft())
-            if frame.foreseen is None or frame.foreseen.shown:
+            first = begun.popleft()
+            enhanced = stage.finish(first)
+            if first.frame.foreseen is None or first.frame.foreseen.shown:
                 stats.enhanced(enhanced)
-                ready.put(_Ready(frame, enhanced))
+                ready.put(_Ready(first.frame, enhanced))
 
         with suppress(Finished):
             while True:

@@ -18,7 +18,7 @@ from realtime.controls import Controls, Settings
 from realtime.governed import Governable, Governed
 from realtime.governor import Governor
 from realtime.handles import Live
-from realtime.loop import LoopOptions, Resettable, run_loop
+from realtime.loop import Enhancer, LoopOptions, Resettable, run_loop
 from realtime.monitor import Monitor
 from realtime.plain import fit, side_by_side
 from realtime.process import Loading, claim_memory, in_own_thread, keep_memory, leave_a_core
@@ -52,21 +52,12 @@ class FaceSeer(Protocol[StateT]):
         ...
 
 
-class RunEnhancer(FaceSeer[StateT], Governable[StateT], Protocol[StateT]):
+class RunEnhancer(FaceSeer[StateT], Governable[StateT], Enhancer[StateT], Protocol[StateT]):
     """An enhancer as a run uses it: `Enhancer`, and how it starts and ends."""
 
     @property
     def description(self) -> str:
         """The network, its weights, the device, for people."""
-        ...
-
-    @property
-    def frames_ahead(self) -> int:
-        """See `realtime.loop.Enhancer`."""
-        ...
-
-    def begin(self, frame: Frame, state: StateT) -> Callable[[], Enhanced]:
-        """See `realtime.loop.Enhancer`."""
         ...
 
     @property

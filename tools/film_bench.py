@@ -22,8 +22,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -34,13 +32,15 @@ from typing import Any
 import av
 import numpy as np
 
-from cagface_core import Enhanced, EnhancerConfig, FaceEnhancer, Frame, upscale_planes
+from cagface_core import EnhancerConfig, FaceEnhancer, Frame, upscale_planes
 from realtime.ahead import AheadSource
 from realtime.encoders import EncodeOptions, choose_encoder
+from realtime.loop import LoopOptions, run_loop
 from realtime.piece_file import PieceFile
 from realtime.piece_maker import finder_of
 from realtime.process import keep_memory, leave_a_core
 from realtime.run_video import VideoJob, enhance_video, run_video
+from realtime.sink import NullSink
 from realtime.source import SourceInfo
 from realtime.stats import Stats
 from realtime.video_in import VideoSource
@@ -134,13 +134,7 @@ def _codec_alone(clip: Path, folder: Path, scale: int) -> None:
 
 def _network_alone(info: SourceInfo, frames: list[Frame], enhancer: FaceEnhancer) -> None:
     source = AheadSource(Decoded(info, frames), lambda: finder_of(enhancer), Stats())
-    state, begun = enhancer.new_state(), deque[Callable[[], Enhanced]]()
-    for frame in source.frames():
-        begun.append(enhancer.begin(frame, state))
-        if len(begun) > enhancer.frames_ahead:
-            begun.popleft()()
-    for finish in begun:
-        finish()
+    run_loop(source, enhancer, NullSink(), LoopOptions(enhancer.config.scale), Stats())
 
 
 @dataclass
