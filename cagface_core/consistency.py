@@ -208,6 +208,7 @@ def _at_border(length: int, times: int) -> dict[int, np.float32]:
 def _each(x: Tensor, change: Callable[[NDArray[np.float32]], object]) -> Tensor:
     """Change each picture of (N, C, H, W) as OpenCV sees it, (H, W, C)."""
     pictures = x.permute(0, 2, 3, 1).contiguous().numpy()
-    changed = [torch.from_numpy(np.asarray(change(p), np.float32)) for p in pictures]
+    # OpenCV leaves out a single channel.
+    changed = [torch.from_numpy(np.atleast_3d(np.asarray(change(p), np.float32))) for p in pictures]
     whole = changed[0][None] if len(changed) == 1 else torch.stack(changed)
     return whole.permute(0, 3, 1, 2)

@@ -1,7 +1,7 @@
 """A frame composed where the network runs: up once, everything on the device, down once.
 
 Plain torch, so that it computes on any device what :mod:`cagface_core.paste` and
-:mod:`cagface_core.steady` do with OpenCV on the processor, to within two levels.
+:mod:`cagface_core.steady` do with OpenCV on the processor, to within two code values.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,20 +19,26 @@ from cagface_core.attention import MAP_PX
 from cagface_core.consistency import resize
 from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed
+from cagface_core.device_canvas import Canvas, PlanesCanvas, RgbCanvas, send
 from cagface_core.device_steady import MOVE_NUMBERS, DeviceSteadier, Seen, blur, mix
 from cagface_core.engine import Engine
 from cagface_core.paste import ramps
 from cagface_core.paths import BATCHES, Runner, batch_sizes
 from cagface_core.steady import FLOW_PX, make_thumb
-from cagface_core.types import Crop, Floats, Image
+from cagface_core.types import Crop, Floats, Frame, Image, Picture
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A frame on the device: its (H, W, 3) uint8 pixels, (3, S*H, S*W) float32 upscale."""
+    """A frame on the device: its plain upscale, and its (H, W, 3) uint8 RGB.
 
-    pixels: Tensor
-    base: Tensor
+    Of a frame in planes the latter is None, and faces are sent one by one.
+    """
+
+    height: int
+    width: int
+    canvas: Canvas
+    pixels: Tensor | None
 
 
 class DeviceFrame:
@@ -72,68 +78,68 @@ class DeviceFrame:
                     self._graph.try_capture(*self._inputs([one] * batch))
 
     @torch.inference_mode()
-    def begin(self, rgb: Image) -> Begun:
-        """Send a frame, (H, W, 3) uint8 RGB, and start its upscale; does not wait for either."""
-        pixels = self._send(rgb)
-        planes = pixels.permute(2, 0, 1)[None].float()
-        height, width = (self.scale * side for side in rgb.shape[:2])
-        base = planes if self.scale == 1 else resize(planes, height, width)
-        return Begun(pixels, base[0].round().clamp(0, 255))
+    def begin(self, frame: Frame) -> Begun:
+        """Send a frame, start its upscale, in planes if it came so; does not wait for either."""
+        height, width = frame.rgb.shape[:2]
+        if frame.planes is not None:
+            canvas = PlanesCanvas.upscale(frame.planes, self.scale, self.engine.device)
+            return Begun(height, width, canvas, None)
+        pixels = send(frame.rgb, self.engine.device)
+        return Begun(height, width, RgbCanvas.upscale(pixels, self.scale), pixels)
 
     @torch.inference_mode()
     def finish(
         self, begun: Begun, ids: Sequence[int], crops: Sequence[Crop], pictures: Sequence[Image],
-        reaches: Sequence[tuple[float, float, float]], maps: Sequence[Tensor],
-        strengths: Sequence[float], steadier: DeviceSteadier,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Enhance the faces and blend them in.
+        seen: Sequence[Picture], reaches: Sequence[tuple[float, float, float]],
+        maps: Sequence[Tensor], strengths: Sequence[float], steadier: DeviceSteadier,
+    ) -> Tensor:  # fmt: skip
+        """Enhance the faces and add them to the frame, in place.
 
         Args:
             begun: the frame.
             ids: the tracks' identities.
             crops: where they lie.
             pictures: their pixels on the host, (S, S, 3) uint8 RGB: motion is found there.
+            seen: the same, as deep as the frame is: what the network sees, where the frame's own
+                pixels are not on the device.
             reaches: where they are shown, see :func:`cagface_core.paste.ramps`.
             maps: their heatmaps, (1, 3, MAP_PX, MAP_PX) each.
             strengths: 0 shows the plain upscale of a face, 1 the whole enhancement.
             steadier: the stream's memory of enhanced faces, changed in place.
 
         Returns:
-            The frame (3, S*H, S*W) float32 in levels, not rounded; and for each face whether the
-            guard let it pass, (N,) bool. Both on the device.
+            For each face whether the guard let it pass, (N,) bool, on the device.
 
         Raises:
             RuntimeError: the network failed.
         """
-        canvas = begun.base.clone()
-        height, width = begun.pixels.shape[:2]
+        device = self.engine.device
         steadier.forget_others(set(ids))
         thumbs = [make_thumb(picture) for picture in pictures]
         faces: list[_Face] = []
-        for key, crop, thumb, reach, found, strength in zip(
-            ids, crops, thumbs, reaches, maps, strengths, strict=True
-        ):
-            last, moves = steadier.recall(key, crop, thumb, self.scale, canvas.device)
-            rows, columns = ramps(crop, reach, height, width, self.scale)
-            numbers = np.concatenate([moves, np.float32(strength) * rows, columns])
-            faces.append(_Face(cut(begun.pixels, crop), found, last, numbers))
-        shown: dict[int, tuple[Tensor, Tensor]] = {}
+        for i, (key, crop) in enumerate(zip(ids, crops, strict=True)):
+            last, moves = steadier.recall(key, crop, thumbs[i], self.scale, device)
+            rows, columns = ramps(crop, reaches[i], begun.height, begun.width, self.scale)
+            numbers = np.concatenate([moves, np.float32(strengths[i]) * rows, columns])
+            pixels = begun.pixels
+            picture = _whole(send(seen[i], device)) if pixels is None else cut(pixels, crop)
+            faces.append(_Face(picture, maps[i], last, numbers))
+        added: dict[int, tuple[Tensor, Tensor]] = {}
         passed: dict[int, Tensor] = {}
         for part in _parts(crops):
             made = self._run(self._inputs([faces[i] for i in part]))
             for k, i in enumerate(part):
                 one = slice(k, k + 1)
-                seen = Seen(crops[i], thumbs[i], made.blurred[one], made.enhanced[one])
-                steadier.keep(ids[i], seen)
-                shown[i], passed[i] = (made.residual[k], made.mask[k]), made.passed[one]
-        for i, crop in enumerate(crops):  # the smallest last: it stays on top
-            self._blend(canvas, begun, *shown[i], crop)
-        blank = torch.zeros(0, dtype=torch.bool, device=canvas.device)
-        return canvas, torch.cat([blank, *(passed[i] for i in range(len(crops)))])
+                kept = Seen(crops[i], thumbs[i], made.blurred[one], made.enhanced[one])
+                steadier.keep(ids[i], kept)
+                added[i], passed[i] = (made.residual[k], made.mask[k]), made.passed[one]
+        self._add(begun, crops, [added[i] for i in range(len(crops))])
+        blank = torch.zeros(0, dtype=torch.bool, device=device)
+        return torch.cat([blank, *(passed[i] for i in range(len(crops)))])
 
     def _inputs(self, faces: Sequence[_Face]) -> tuple[Tensor, ...]:
         """What :meth:`_compute` takes, of faces of one bucket."""
-        numbers = self._send(np.stack([face.numbers for face in faces]))
+        numbers = send(np.stack([face.numbers for face in faces]), self.engine.device)
         tensors = (
             (face.picture, face.maps, face.last.blurred, face.last.enhanced) for face in faces
         )
@@ -176,31 +182,31 @@ class DeviceFrame:
         mask = rows[:, :, None] * columns[:, None, :]
         return _Outputs(enhanced - plain, mask, blurred, enhanced, passed)
 
-    def _blend(
-        self, canvas: Tensor, begun: Begun, residual: Tensor, mask: Tensor, crop: Crop
+    def _add(
+        self, begun: Begun, crops: Sequence[Crop], faces: Sequence[tuple[Tensor, Tensor]]
     ) -> None:
-        """Blend one face into the canvas, in place, as :func:`cagface_core.paste.paste` does."""
-        height, width = begun.pixels.shape[:2]
-        s = self.scale
-        top, left, bottom, right = crop.y, crop.x, crop.y + crop.size, crop.x + crop.size
-        y0, x0, y1, x1 = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
-        outer = (..., slice(y0 * s, y1 * s), slice(x0 * s, x1 * s))
-        inner = (
-            ...,
-            slice((y0 - top) * s, (y1 - top) * s),
-            slice((x0 - left) * s, (x1 - left) * s),
-        )
-        there = canvas[outer]
-        change = begun.base[outer] + residual[inner] - there
-        blended = there + mask[inner] * change
-        canvas[outer] = blended.clamp(0, 255)
+        """Add faces, residual and mask of each, as :func:`cagface_core.paste.find_changes` tells.
 
-    def _send(self, values: np.ndarray[Any, Any]) -> Tensor:
-        """Send an array to the device; does not wait for it."""
-        host = torch.from_numpy(values)
-        if self.engine.device.type == "cuda":
-            host = host.pin_memory()
-        return host.to(self.engine.device, non_blocking=True)
+        Where two overlap the later one covers, which is the smaller.
+        """
+        whole = (0, 0, begun.width, begun.height)
+        squares = [(c.x, c.y, c.x + c.size, c.y + c.size) for c in crops]
+        for i, (residual, mask) in enumerate(faces):
+            box = _shared(squares[i], whole)
+            levels = self._part(mask * residual, squares[i], box)
+            for k in range(i + 1, len(faces)):
+                both = _shared(box, squares[k])
+                if both[0] < both[2] and both[1] < both[3]:
+                    cover = self._part(faces[k][1], squares[k], both)
+                    self._part(levels, box, both).mul_(1 - cover)
+            begun.canvas.add(self.scale * box[0], self.scale * box[1], levels)
+
+    def _part(self, picture: Tensor, square: _Box, box: _Box) -> Tensor:
+        """What an enlarged picture of ``square`` shows of ``box``."""
+        left, top, right, bottom = (
+            self.scale * (at - start) for at, start in zip(box, 2 * square[:2], strict=True)
+        )
+        return picture[..., top:bottom, left:right]
 
 
 class _Outputs(NamedTuple):
@@ -249,16 +255,22 @@ def cut(pixels: Tensor, crop: Crop) -> Tensor:
     height, width = pixels.shape[:2]
     top, left, bottom, right = crop.y, crop.x, crop.y + crop.size, crop.x + crop.size
     part = pixels[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-    part = part.permute(2, 0, 1)[None].float()
+    part = _whole(part)
     over = (max(-left, 0), max(right - width, 0), max(-top, 0), max(bottom - height, 0))
     return torch.nn.functional.pad(part, over, mode="replicate") if any(over) else part
 
 
-def download(picture: Tensor) -> Image:
-    """Fetch a uint8 picture as numpy; waits for everything that makes it."""
-    if picture.device.type != "cuda":
-        return picture.contiguous().numpy()
-    host = torch.empty(picture.shape, dtype=torch.uint8, pin_memory=True)
-    host.copy_(picture, non_blocking=True)
-    torch.cuda.current_stream(picture.device).synchronize()
-    return host.numpy()
+def _whole(picture: Tensor) -> Tensor:
+    """A crop as it was sent, (S, S, 3), as (1, 3, S, S) float32."""
+    return picture.permute(2, 0, 1)[None].float()
+
+
+_Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels of the frame."""
+
+
+def _shared(one: _Box, other: _Box) -> _Box:
+    """What two boxes share; its right is left of its left, or so, where that is nothing."""
+    return (
+        max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3]),
+    )  # fmt: skip

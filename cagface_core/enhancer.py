@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import cv2
 import numpy as np
@@ -23,12 +23,12 @@ from cagface_core.config import EnhancerConfig, Rung, Tuning, narrowed, usual
 from cagface_core.cpu_frame import CpuFrame
 from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach, shrunk, work_grid
 from cagface_core.detect import Detector, open_detector
-from cagface_core.device_frame import Begun, DeviceFrame, download
+from cagface_core.device_frame import Begun, DeviceFrame
+from cagface_core.device_steady import DeviceSteadier
 from cagface_core.engine import Engine
 from cagface_core.heatmaps import Heatmaps
 from cagface_core.looks import Looks
 from cagface_core.paths import find_device
-from cagface_core.pixels import convert
 from cagface_core.planes import rgb_levels
 from cagface_core.state import State
 from cagface_core.steady import Steadier
@@ -172,7 +172,7 @@ class FaceEnhancer:
             shown plainly upscaled and counted; only detection, tracking and a preset that cannot
             be loaded can raise.
         """
-        return self._start(frame, state, tuning or self.tuning, lambda network: network)()
+        return self._start(frame, state, tuning or self.tuning, None)()
 
     def begin(self, frame: Frame, state: State) -> Callable[[], Enhanced]:
         """Begin what :meth:`enhance` does; the network goes on in a thread of its own.
@@ -187,24 +187,18 @@ class FaceEnhancer:
         Returns:
             What finishes it and gives what :meth:`enhance` does; frames are finished in order.
         """
-
-        def beside(network: Callable[[], _Faces]) -> Callable[[], _Faces]:
-            return self._networks.submit(network).result if self._networks else network
-
-        return self._start(frame, state, self.tuning, beside)
+        return self._start(frame, state, self.tuning, self._networks)
 
     def _start(
-        self, frame: Frame, state: State, tuning: Tuning,
-        begin: Callable[[Callable[[], _Faces]], Callable[[], _Faces]],
+        self, frame: Frame, state: State, tuning: Tuning, beside: ThreadPoolExecutor | None
     ) -> Callable[[], Enhanced]:  # fmt: skip
-        """Do what comes before the network, ``begin`` that, and give what comes after it."""
+        """Do what comes before the network, begin that, ``beside`` or later; give what is left."""
         clock = Clock()
         engine = self.load(tuning.preset)
-        begun = self._begin(frame.rgb, tuning) if frame.planes is None else None
+        begun = self._begin(frame, tuning)
         here = None if begun else CpuFrame(frame, tuning.scale, self._beside, clock)
         with clock("detect"):
             found = self.look(frame, state)
-            steadier = state.steadier  # another, where the frame begins a shot
             shown, strengths = state.fader.choose(found, tuning, frame.time_s)
         with clock("crop"):
             crops = self._crop(shown, frame.rgb, state)
@@ -218,7 +212,8 @@ class FaceEnhancer:
             seen: Sequence[Picture] = pictures
             if frame.planes is not None and frame.planes.layout.bits > 8:
                 seen = [shrunk(rgb_levels(frame.planes, crop), coarse) for crop, coarse in cuts]
-        work = _Work(engine, tuning, shown, strengths, crops, grids, pictures, seen)
+        memories = state.steadier, state.device_steadier  # others, where a shot begins
+        work = _Work(engine, tuning, shown, strengths, crops, grids, pictures, seen, *memories)
         with clock("attention"):
             maps, hits = self._heatmaps.attend(
                 engine, shown, crops, pictures, frame.time_s, tuning.patience, state
@@ -228,15 +223,22 @@ class FaceEnhancer:
             with clock("network"):
                 return self._enhance(work, maps)
 
-        faces = network if begun else begin(network)
+        def compose() -> _Composed | None:
+            return begun and self._compose(begun, work, maps, clock)
+
+        on_device = _later(compose, beside) if begun else compose
+        faces = network if begun else _later(network, beside)
 
         def finish() -> Enhanced:
-            composed = begun and self._finish(begun, work, maps, state, clock)
+            composed = on_device()
             if composed is None:  # or what was begun on the device failed
                 frame_here = here or CpuFrame(frame, tuning.scale, self._beside, clock)
-                _recall(frame_here, work, steadier)
+                frame_here.recall(
+                    shown, crops, pictures, strengths, grids, work.steadier,
+                    moving=tuning.patience == 1,  # where time is short, only what stands still
+                )  # fmt: skip
                 residuals, outcomes = faces()
-                composed = frame_here.finish(residuals, steadier), outcomes
+                composed = frame_here.finish(residuals, work.steadier), outcomes
             canvas, outcomes = composed
             counts = {"attention_hits": hits, "attention_misses": len(shown) - hits}
             counts |= engine.newly_counted()
@@ -250,34 +252,35 @@ class FaceEnhancer:
 
         return finish
 
-    def _begin(self, rgb: Image, tuning: Tuning) -> Begun | None:
+    def _begin(self, frame: Frame, tuning: Tuning) -> Begun | None:
         """Start what needs no faces yet, where the frame is composed on the device."""
         try:
-            return self.device_frame(tuning).begin(rgb) if self.on_device else None
+            return self.device_frame(tuning).begin(frame) if self.on_device else None
         except RuntimeError as error:
             self._tell("the frame cannot be composed on the device", error)
             return None
 
-    def _finish(
-        self, begun: Begun, work: _Work, maps: list[Tensor], state: State, clock: Clock
-    ) -> tuple[Image, list[Outcome]] | None:
+    def _compose(
+        self, begun: Begun, work: _Work, maps: list[Tensor], clock: Clock
+    ) -> _Composed | None:
         """Compose the frame on the device; None where that failed."""
         try:
             with clock("device"):
                 ids = [face.id for face in work.faces]
-                canvas, passed = self.device_frame(work.tuning).finish(
-                    begun, ids, work.crops, work.pictures, [reach(face) for face in work.faces],
-                    maps, work.strengths, state.device_steadier,
+                passed = self.device_frame(work.tuning).finish(
+                    begun, ids, work.crops, work.pictures, work.seen,
+                    [reach(face) for face in work.faces], maps, work.strengths,
+                    work.device_steadier,
                 )  # fmt: skip
             with clock("download"):
-                rgb = download(convert(canvas))
+                picture = begun.canvas.fetch()
                 sane = [bool(ok) for ok in passed.cpu().numpy()]
         except RuntimeError as error:
             self._tell("the frame cannot be composed on the device", error)
             return None
         outcomes = [Outcome.ENHANCED if ok else Outcome.GUARDED for ok in sane]
-        state.device_steadier.forget_others({i for i, ok in zip(ids, sane, strict=True) if ok})
-        return rgb, outcomes
+        work.device_steadier.forget_others({i for i, ok in zip(ids, sane, strict=True) if ok})
+        return picture, outcomes
 
     def enhance_picture(self, rgb: Image) -> Image:
         """Enhance the faces of one picture: (H, W, 3) to (scale*H, scale*W, 3) uint8 RGB.
@@ -378,16 +381,17 @@ class _Work:
     """What is looked at, in 8 bits."""
     seen: Sequence[Picture]
     """What the network sees, as deep as the source is."""
+    steadier: Steadier
+    """What is remembered of the shot."""
+    device_steadier: DeviceSteadier
 
 
+_T = TypeVar("_T")
+_Composed = tuple[Image | Planes, list[Outcome]]
 _Faces = tuple[list[Floats | None], list[Outcome]]
 """What the network adds to each face, None where nothing, and what became of it."""
 
 
-def _recall(here: CpuFrame, work: _Work, steadier: Steadier) -> None:
-    """Begin what can be done beside the network; where time is short, only what stands still."""
-    moving = work.tuning.patience == 1
-    here.recall(
-        work.faces, work.crops, work.pictures, work.strengths, work.grids, steadier,
-        moving=moving,
-    )  # fmt: skip
+def _later(work: Callable[[], _T], beside: ThreadPoolExecutor | None) -> Callable[[], _T]:
+    """Begin some work beside, and give what waits for it; or the work itself, for later."""
+    return beside.submit(work).result if beside else work

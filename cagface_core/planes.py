@@ -9,7 +9,7 @@ scale 1 comes out as it went in.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -49,38 +49,71 @@ def upscale_planes(picture: Planes, scale: int) -> Planes:
     Returns:
         Planes of scale*H x scale*W luma samples, in the `standard` layout.
     """
-    layout = standard(picture.layout)
-    height, width = scale * picture.height, scale * picture.width
-    planes: list[Plane] = []
-    for index, plane in enumerate(picture.planes):
-        if layout.kind == "yuv" and index in (1, 2):
-            planes.append(_resample(plane, scale, picture.layout, layout, height, width))
-        elif scale == 1:
-            planes.append(plane.copy())
-        else:
-            large = cv2.resize(plane, (width, height), interpolation=cv2.INTER_CUBIC)
-            planes.append(np.asarray(large, plane.dtype))
-    return Planes(tuple(_limit(plane, layout.bits) for plane in planes), layout)
+    places = find_places(picture, scale)
+    planes = tuple(
+        _limit(_resample(plane, scale, place), picture.layout.bits)
+        for plane, place in zip(picture.planes, places, strict=True)
+    )
+    return Planes(planes, standard(picture.layout))
 
 
-def _resample(
-    plane: Plane, scale: int, old: PlaneLayout, new: PlaneLayout, height: int, width: int
-) -> Plane:
-    """Upscale a chroma plane so that its samples lie where the new layout has them."""
-    size = -(-width // new.chroma_px[0]), -(-height // new.chroma_px[1])
-    steps: list[float] = []
-    starts: list[float] = []
-    for axis in (0, 1):
-        # A sample's place in the new picture, in luma pixels, and the same place in the old one.
-        first = (new.chroma_at[axis] + 0.5) / scale - 0.5
-        steps.append(new.chroma_px[axis] / scale / old.chroma_px[axis])
-        starts.append((first - old.chroma_at[axis]) / old.chroma_px[axis])
-    if steps == [1, 1] and starts == [0, 0] and plane.shape == size[::-1]:
-        return plane.copy()
-    if steps == [1 / scale, 1 / scale]:
-        return np.ascontiguousarray(_enlarge(plane, scale, *starts)[: size[1], : size[0]])
-    matrix = np.array([[steps[0], 0, starts[0]], [0, steps[1], starts[1]]])
-    return _sample(plane, matrix, size)
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where in a plane the samples of its upscale lie, in samples of the plane.
+
+    ``size`` is how many there are, across and down; ``starts`` where the first lies, right of and
+    below the plane's first, and ``steps`` how far they are apart.
+    """
+
+    size: tuple[int, int]
+    starts: tuple[float, float]
+    steps: tuple[float, float]
+
+    @property
+    def centred(self) -> bool:
+        """Whether the first lies where that of a picture enlarged around its middle does."""
+        return all(
+            start == step / 2 - 0.5 for start, step in zip(self.starts, self.steps, strict=True)
+        )
+
+
+def find_places(picture: Planes, scale: int) -> list[Places]:
+    """Tell for each plane of a picture where the samples of :func:`upscale_planes` lie in it."""
+    old, new = picture.layout, standard(picture.layout)
+    size = scale * picture.width, scale * picture.height
+    first = _first(scale, 0, 0, 1)
+    luma = Places(size, (first, first), (1 / scale, 1 / scale))
+    places = [luma] * len(picture.planes)
+    if new.kind == "yuv":
+        starts = [
+            _first(scale, new.chroma_at[k], old.chroma_at[k], old.chroma_px[k]) for k in (0, 1)
+        ]
+        steps = [new.chroma_px[k] / scale / old.chroma_px[k] for k in (0, 1)]
+        across, down = (-(-size[k] // new.chroma_px[k]) for k in (0, 1))
+        places[1:3] = [Places((across, down), (starts[0], starts[1]), (steps[0], steps[1]))] * 2
+    return places
+
+
+def _first(scale: int, new_at: float, old_at: float, old_px: int) -> float:
+    """Where the first sample of an upscale lies in the old ones."""
+    return ((new_at + 0.5) / scale - 0.5 - old_at) / old_px
+
+
+def _resample(plane: Plane, scale: int, place: Places) -> Plane:
+    """Take bicubic samples of a plane at its places."""
+    width, height = place.size
+    if place.steps != (1 / scale, 1 / scale):
+        (step_x, step_y), (start_x, start_y) = place.steps, place.starts
+        matrix = np.array([[step_x, 0, start_x], [0, step_y, start_y]])
+        return _sample(plane, matrix, place.size)
+    if not place.centred:
+        large = _enlarge(plane, scale, *place.starts)
+    elif scale > 1:
+        size = scale * plane.shape[1], scale * plane.shape[0]
+        large = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC), plane.dtype)
+    else:
+        large = plane.copy()
+    return np.ascontiguousarray(large[:height, :width])
 
 
 def _enlarge(plane: Plane, scale: int, start_x: float, start_y: float) -> Plane:
@@ -186,32 +219,32 @@ def add_to_planes(picture: Planes, change: Change) -> None:
         change: RGB levels at a place within the picture.
     """
     layout = picture.layout
-    luma_unit, chroma_unit, _ = _scales(layout)
-    if layout.kind == "gbr":
-        for plane, channel in zip(picture.planes, (1, 2, 0), strict=False):
-            _add(plane, change.levels[..., channel] * luma_unit, change.x, change.y, layout.bits)
-        return
-    k_r, k_b = layout.weights
-    luma = np.array([k_r, 1 - k_r - k_b, k_b])
-    rows = np.stack(
-        [
-            luma * luma_unit,
-            (np.array([0, 0, 1]) - luma) / (2 * (1 - k_b)) * chroma_unit,
-            (np.array([1, 0, 0]) - luma) / (2 * (1 - k_r)) * chroma_unit,
-        ]
-    )
     # Patches begin on a chroma sample; what they gain by that is nought, as their edges are.
     across, down = layout.chroma_px if layout.kind == "yuv" else (1, 1)
     left, top = change.x % across, change.y % down
     levels = change.levels
     if left or top:
         levels = cv2.copyMakeBorder(levels, top, 0, left, 0, cv2.BORDER_REPLICATE)
-    ycc = [np.asarray(plane, np.float32) for plane in cv2.split(cv2.transform(levels, rows))]
-    _add(picture.planes[0], ycc[0][top:, left:], change.x, change.y, layout.bits)
-    if layout.kind == "yuv":
+    gains = [
+        np.asarray(gain, np.float32) for gain in cv2.split(cv2.transform(levels, rgb_gains(layout)))
+    ]
+    _add(picture.planes[0], gains[0][top:, left:], change.x, change.y, layout.bits)
+    if layout.kind != "grey":
         x, y = (change.x - left) // across, (change.y - top) // down
-        for plane, chroma in zip(picture.planes[1:3], ycc[1:], strict=True):
-            _add(plane, _halve(chroma, across, down), x, y, layout.bits)
+        for plane, gain in zip(picture.planes[1:3], gains[1:], strict=True):
+            _add(plane, _halve(gain, across, down), x, y, layout.bits)
+
+
+def rgb_gains(layout: PlaneLayout) -> NDArray[np.float64]:
+    """What each of the first three planes gains by a level of red, green and blue: (3, 3)."""
+    luma_unit, chroma_unit, _ = _scales(layout)
+    if layout.kind == "gbr":
+        return luma_unit * np.eye(3)[[1, 2, 0]]
+    k_r, k_b = layout.weights
+    luma = np.array([k_r, 1 - k_r - k_b, k_b])
+    cb = (np.array([0, 0, 1]) - luma) / (2 * (1 - k_b))
+    cr = (np.array([1, 0, 0]) - luma) / (2 * (1 - k_r))
+    return np.stack([luma * luma_unit, cb * chroma_unit, cr * chroma_unit])
 
 
 def _halve(chroma: Floats, across: int, down: int) -> Floats:

@@ -59,9 +59,9 @@ class State:
         self.tracker.reset()
         self.follower.clear()
         self.attention.clear()
-        self.steadier = Steadier()  # frames that are begun go on with theirs
+        # Frames that are begun go on with theirs.
+        self.steadier, self.device_steadier = Steadier(), DeviceSteadier()
         self.fader.clear()
-        self.device_steadier.clear()
         self.parsing.clear()
         self.faces = ()
         self.crop_sizes.clear()

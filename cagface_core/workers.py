@@ -15,7 +15,8 @@ def networks_at_once(kind: str) -> int:
     """How many frames of a file to compute at a time, by what computes them.
 
     A network alone on a processor waits for each of its threads at every layer; several, each with
-    one thread, wait for nobody. A GPU computes one frame while the one before is composed.
+    one thread, wait for nobody. A GPU computes and composes one after the other, in order, while
+    the next is looked at.
     """
     if kind != "cpu":
         return 1
