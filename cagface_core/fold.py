@@ -112,7 +112,9 @@ class FoldedCAGFace(nn.Module):
         self.upsampler1 = nn.Conv2d(f, 12, KERNEL_PX)
         self.stem2 = nn.Conv2d(stem2_channels(config), f, KERNEL_PX)
         self.backbone2 = Backbone(f, config.units)
-        self.upsampler2 = nn.Conv2d(2 * f, 3 * factor**2, KERNEL_PX if factor == 4 else _HALF_PX)
+        last_px = KERNEL_PX if factor == 4 else _HALF_PX
+        self.last_reach = last_px // 2
+        self.upsampler2 = nn.Conv2d(2 * f, 3 * factor**2, last_px)
 
     def forward(self, block: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) in [-1, 1] to (N, 3, factor*H, factor*W), about [-1, 1]."""
@@ -145,8 +147,7 @@ class FoldedCAGFace(nn.Module):
     def leave_with(self, features: Tensor, features1: Tensor) -> Tensor:
         """Make what :meth:`leave` does, of backbone 2's features and the first ones."""
         features = torch.cat([features, features1], dim=1)
-        reach = self.upsampler2.kernel_size[0] // 2
-        return self.upsampler2(pad_context(features, reach))
+        return self.upsampler2(pad_context(features, self.last_reach))
 
 
 def place(module: ModuleT, device: str | torch.device) -> ModuleT:

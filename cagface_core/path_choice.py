@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _SIDE_PX = 96  # of the crops of a call
 _FACTOR = 2
-_FORM = 2  # of the paths: one more when one of them becomes faster, so that all are measured anew
+_FORM = 3  # of the paths: one more when one of them becomes faster, so that all are measured anew
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 20
 _MOST_S = 1.0  # of rounds: what else the machine does then must not decide for ever
 

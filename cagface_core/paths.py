@@ -18,9 +18,9 @@ from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import DeviceError
 from cagface_core.fold import FoldedCAGFace, by_pixel, fold, halved, place, spread
 from cagface_core.fused import fuse
-from cagface_core.int8 import computes_int8, quantise
+from cagface_core.int8 import Int8Upsampler, computes_int8, quantise
 from cagface_core.openvino_runner import OpenVinoRunner
-from cagface_core.quantise import FACT, Ranges, ranges_of
+from cagface_core.quantise import FACT, LAST, Ranges, ranges_of
 
 log = logging.getLogger(__name__)
 
@@ -87,16 +87,14 @@ class TorchRunner:
             network: float32, on the processor.
             where: the path and its device.
             dtype: what it computes in.
-            ranges: of its activations: its backbones compute in 8 bit by them.
+            ranges: of its activations: most of it computes in 8 bit by them.
         """
         self.path, self.device = where.path, where.device
         self.precision = "int8" if ranges else str(dtype).removeprefix("torch.")
         self.dtype = dtype
-        self.networks = _by_factor(network, where, dtype)
-        for folded in self.networks.values():
-            if ranges:
-                quantise(folded, ranges)
-            else:
+        self.networks = _by_factor(network, where, dtype, ranges)
+        if not ranges:
+            for folded in self.networks.values():
                 fuse(folded)
 
     @torch.inference_mode()
@@ -107,10 +105,13 @@ class TorchRunner:
 
 
 def _by_factor(
-    network: FoldedCAGFace, where: Place, dtype: torch.dtype
+    network: FoldedCAGFace, where: Place, dtype: torch.dtype, ranges: Ranges | None = None
 ) -> dict[int, FoldedCAGFace]:
     """Convert the weights for each of :data:`FACTORS`; ``network`` stays as it is."""
     networks = fold(network), halved(fold(network))
+    if ranges:
+        for folded in networks:
+            quantise(folded, ranges)  # before its weights are rounded otherwise
     return {
         folded.factor: place(folded.to(dtype), where.device).requires_grad_(False)
         for folded in networks
@@ -184,7 +185,7 @@ class CpuGraphRunner:
 
 
 class Int8Runner(CpuGraphRunner):
-    """CAGFace with its backbones in 8 bit, and what is between these as oneDNN graphs."""
+    """CAGFace with most of its work in 8 bit, and what is between as oneDNN graphs."""
 
     def __init__(
         self, network: FoldedCAGFace, where: Place, dtype: torch.dtype, ranges: Ranges
@@ -199,8 +200,13 @@ class Int8Runner(CpuGraphRunner):
             return networks[4].enter_again(features, block)[1]
 
         self._enter, self._cross = CpuGraphed(networks[4].enter), CpuGraphed(cross)
-        lasts = {factor: by_pixel(networks[factor]) for factor in FACTORS}
-        self._leave = {factor: CpuGraphed(last.leave_with) for factor, last in lasts.items()}
+        self._leave: dict[int, Callable[[Tensor, Tensor], Tensor]] = {}
+        for factor, exact in _by_factor(network, where, torch.float32).items():
+            if LAST in ranges:
+                last = Int8Upsampler(by_pixel(exact).upsampler2, ranges[LAST])
+                self._leave[factor] = last.leave_with
+            else:
+                self._leave[factor] = CpuGraphed(by_pixel(networks[factor]).leave_with)
 
     def _one(self, block: Tensor, factor: int) -> Tensor:
         first, second = self._backbones

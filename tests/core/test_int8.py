@@ -1,4 +1,4 @@
-"""Backbones in 8 bit compute what the network does, but for rounding, or are not used."""
+"""Layers in 8 bit compute what the network does, but for rounding, or are not used."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from cagface_core.consistency import resize
 from cagface_core.engine import Engine
 from cagface_core.errors import DeviceError, WeightsError
 from cagface_core.evaluate.metrics import psnr
-from cagface_core.fold import FoldedCAGFace, fold, place
-from cagface_core.int8 import Int8Backbone, computes_int8, quantise
+from cagface_core.fold import FoldedCAGFace, fold, halved, place
+from cagface_core.int8 import Int8Backbone, Int8Upsampler, computes_int8, quantise
 from cagface_core.paths import Int8Runner, Place, cpu_paths, open_runner
-from cagface_core.quantise import FACT, find_ranges, quantised
+from cagface_core.quantise import FACT, LAST, find_ranges, quantised
 from tests.core.test_fold import random_network
 
 CPU = torch.device("cpu")
@@ -95,27 +95,64 @@ def test_a_backbone_rounds_as_it_says():
 
 def plain(rounded: torch.nn.Module, layer: torch.nn.Conv2d, x: Tensor) -> Tensor:
     """Convolve with the weights in 8 bit, and nothing else rounded."""
-    scales = rounded.get_buffer("scales")[:, None, None, None]
-    weight = (layer.weight / scales).round() * scales
-    return torch.nn.functional.conv2d(x, weight, layer.bias, padding=1)
+    return torch.nn.functional.conv2d(x, rounded.get_buffer("weight"), layer.bias, padding=1)
 
 
 @needs_int8
-def test_a_face_is_what_the_network_makes_of_it():
-    network = place(fold(random_network(16, 3, "gate")), CPU)
+@pytest.mark.parametrize(("features", "whole"), [(16, False), (16, True), (15, True)])
+def test_a_face_is_what_the_network_makes_of_it(features: int, whole: bool):
+    network = place(fold(random_network(features, 3, "gate")), CPU)
     block = soft(3, network.config.in_channels, 64, 64)
-    ranges = find_ranges(network, [block])
+    found = find_ranges(network, [block])
+    ranges = {name: limits for name, limits in found.items() if whole or name != LAST}
     runner = Int8Runner(network, Place("cpu-int8", CPU), torch.float32, ranges)
     assert runner.precision == "int8"
     for factor in (2, 4):
         with torch.inference_mode():
             expected = runner.eager(block, factor)  # the same, outside of graphs
         for _ in range(2):
-            torch.testing.assert_close(runner(block, factor), expected, atol=1e-4, rtol=0)
+            difference = (runner(block, factor) - expected).abs()
+            if whole:  # what lies between two steps may go to either
+                assert (difference > 1e-4).float().mean() < 0.03
+                assert difference.max() < 0.1 * expected.std()
+            else:
+                assert difference.max() <= 1e-4
         assert runner(block[..., :40], factor).shape == (3, 3, 64 * factor, 40 * factor)
     with torch.inference_mode():
         exact = network(block)
-    assert (expected - exact).abs().max() < 0.1 * exact.std()
+    if whole:  # of a network that is not trained, and whose features are not smooth
+        assert (expected - exact).square().mean().sqrt() < 0.05 * exact.std()
+    else:
+        assert (expected - exact).abs().max() < 0.1 * exact.std()
+
+
+@needs_int8
+@pytest.mark.parametrize("factor", [2, 4])
+def test_the_last_upsampler_rounds_as_it_says(factor: int):
+    network = fold(random_network(16, 3))
+    block = soft(2, 6, 24, 40)
+    ranges = find_ranges(network, [block])
+    layer = (halved(network) if factor == 2 else network).upsampler2
+    low, high = ranges["upsampler2"]
+    scale = (high - low) / 255
+    zero = round(-low / scale)
+    with torch.inference_mode():
+        generator = torch.Generator().manual_seed(4)
+        x = soft(2, 32, 24, 40) * min(-low, high)
+        x = x + 0.02 * torch.randn(x.shape, generator=generator)
+        seen = ((x / scale + zero).round().clamp(0, 255) - zero) * scale
+        rounded = quantised(halved(network) if factor == 2 else network, ranges).upsampler2
+        expected = torch.nn.functional.conv2d(seen, rounded.get_buffer("weight"), layer.bias)
+        eight = Int8Upsampler(layer, ranges["upsampler2"])
+        got = eight(x.contiguous(memory_format=torch.channels_last))
+        halves = x[:, :16].contiguous(), x[:, 16:].contiguous()
+        whole = eight.leave_with(*halves)
+        reach = layer.kernel_size[0] // 2
+    assert expected.std() > 0.05
+    assert (got - expected).abs().max() < 2e-2 * expected.abs().max()
+    assert (got - expected).abs().mean() < 2e-3 * expected.abs().max()
+    assert torch.equal(whole[..., reach:-reach, reach:-reach], got)
+    assert whole.shape[-2:] == x.shape[-2:]
 
 
 @needs_int8
