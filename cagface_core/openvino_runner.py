@@ -1,4 +1,4 @@
-"""CAGFace through OpenVINO, an optional package: bfloat16, or its residual branches in 8 bit."""
+"""CAGFace through OpenVINO, an optional package: bfloat16, or most of it in 8 bit."""
 
 from __future__ import annotations
 

@@ -54,14 +54,15 @@ class Opened:
 
 
 def open_network(preset: str) -> Opened:
-    """Load one of a preset's shipped weights: values change no time.
+    """Load a preset's shipped weights for video, or others; of them depends what 8 bit computes.
 
     A preset without any is freshly initialised.
     """
-    for name in checkpoint.shipped():
-        if name.rsplit("-", 1)[0] == preset:
-            model, found = checkpoint.load_sr(checkpoint.find_named(name))
-            return Opened(fold(model), found.facts, found.sha256)
+    names = [name for name in checkpoint.shipped() if name.rsplit("-", 1)[0] == preset]
+    if names:
+        name = next((name for name in names if name.endswith("-webcam")), names[0])
+        model, found = checkpoint.load_sr(checkpoint.find_named(name))
+        return Opened(fold(model), found.facts, found.sha256)
     torch.manual_seed(0)
     return Opened(FoldedCAGFace(checkpoint.PRESETS[preset]).eval(), {}, None)
 

@@ -135,7 +135,7 @@ def compare_peers(where: str, data: Path | None, budget: Budget, results: Result
         _compare(works, "nano", precision, side_px, device, budget, results, goals)
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (side_px, side_px, 3), np.uint8)
-    engine = Engine(checkpoint.find_sr("nano", "clean"), where)
+    engine = Engine(checkpoint.find_sr("nano", "webcam"), where)
     maps = engine.parse([picture])
     ours = "nano, pictures"
     works: dict[str, Work] = {
