@@ -148,16 +148,19 @@ def _resample(plane: Tensor, scale: int, place: Places) -> Tensor:
         return large[:height, :width]
     x, y = (
         # From the middle of the first sample of the plane, -1, to that of its last, 1.
-        (start + step * torch.arange(count, dtype=torch.float64)) * 2 / max(length - 1, 1) - 1
+        ((start + step * _count(count, plane)) * 2 / max(length - 1, 1) - 1).float()
         for start, step, count, length in zip(
             place.starts, place.steps, place.size, (columns, rows), strict=True
         )
     )
-    there = [axis.float().to(plane.device) for axis in (x, y)]
-    grid = torch.stack(torch.meshgrid(*there, indexing="xy"), -1)[None]
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
     return F.grid_sample(
         plane[None, None], grid, mode="bicubic", padding_mode="border", align_corners=True
     )[0, 0]
+
+
+def _count(count: int, plane: Tensor) -> Tensor:
+    return torch.arange(count, dtype=torch.float64, device=plane.device)
 
 
 def _halve(gain: Tensor, across: int, down: int) -> Tensor:

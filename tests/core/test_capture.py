@@ -16,11 +16,14 @@ from torch.utils._pytree import tree_leaves
 from cagface_core.attention import MAP_PX, component_maps
 from cagface_core.bisenet import INPUT_PX, BiSeNet, BiSeNetConfig
 from cagface_core.cagface import CAGFaceConfig
+from cagface_core.device_canvas import PlanesCanvas
 from cagface_core.device_frame import DeviceFrame
 from cagface_core.device_steady import MOVE_NUMBERS, _blur_kernel
 from cagface_core.engine import Engine
 from cagface_core.fold import FoldedCAGFace
 from cagface_core.fused import fold_norms
+from cagface_core.types import PlaneLayout
+from tests.core.plane_pictures import drawn
 
 GPU = torch.device("meta")
 
@@ -115,6 +118,23 @@ def test_nor_does_the_component_network():
     picture = torch.zeros(1, 3, INPUT_PX, INPUT_PX, device=GPU)
     assert maps(picture).shape == (1, 3, MAP_PX, MAP_PX)
     assert crossings(maps, picture) == []
+
+
+@pytest.mark.parametrize("layout", [PlaneLayout(), PlaneLayout(bits=10, chroma_at=(1, 0.5))])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_film_s_frame_goes_up_once(layout: PlaneLayout, scale: int):
+    """Its planes; and nothing is read back while it is enlarged and faces are added to it."""
+    picture = drawn(64, 48, layout)
+    levels = torch.zeros(3, 33, 21, device=GPU)
+    with Crossings() as noted:
+        canvas = PlanesCanvas.upscale(picture, scale, GPU)
+    assert noted.found == ["aten.lift_fresh.default", "aten.to.dtype_layout"] * 3
+    with Crossings() as noted:
+        canvas.add(5, 3, levels)
+    assert noted.found == ["aten.lift_fresh.default", "aten.to.dtype_layout"]
+    assert [tuple(p.shape) for p in canvas.planes] == [
+        (48 * scale, 64 * scale), *[(24 * scale, 32 * scale)] * 2
+    ]  # fmt: skip
 
 
 def test_what_would_spoil_a_capture_is_found():
