@@ -38,7 +38,7 @@ class Canvas(Protocol):
 
 
 class RgbCanvas:
-    """A frame as RGB: ``rgb`` is (3, S*H, S*W) float32 in levels."""
+    """A frame as RGB: ``rgb`` is (3, S*H, S*W) float32 in whole levels."""
 
     def __init__(self, rgb: Tensor) -> None:
         self.rgb = rgb
@@ -56,11 +56,11 @@ class RgbCanvas:
 
     def fetch(self) -> Image:
         """(S*H, S*W, 3) uint8 RGB; see :class:`Canvas`."""
-        return download(self.rgb.round().to(torch.uint8).permute(1, 2, 0).contiguous())
+        return download(self.rgb.to(torch.uint8).permute(1, 2, 0).contiguous())
 
 
 class PlanesCanvas:
-    """A frame in planes: ``planes`` are (h, w) float32 in code values, in a `standard` layout."""
+    """A frame in planes, (h, w) float32 each: whole code values, in a `standard` layout."""
 
     def __init__(self, planes: Sequence[Tensor], layout: PlaneLayout) -> None:
         self.planes, self.layout = planes, layout
@@ -97,8 +97,8 @@ class PlanesCanvas:
     def fetch(self) -> Planes:
         """In 8 or 16 bits; see :class:`Canvas`."""
         deep = self.layout.bits > 8
-        # By way of int32, whose lower half it is: torch hardly knows uint16.
-        codes = [p.to(torch.int32).to(torch.int16 if deep else torch.uint8) for p in self.planes]
+        # uint16, which torch hardly knows, is the lower half of int32.
+        codes = [p.int().short() if deep else p.to(torch.uint8) for p in self.planes]
         flat = download(torch.cat([code.flatten() for code in codes]))
         parts = np.split(flat, np.cumsum([code.numel() for code in codes[:-1]]))
         planes = tuple(

@@ -22,7 +22,7 @@ from cagface_core.cuda_graph import Graphed
 from cagface_core.device_canvas import Canvas, PlanesCanvas, RgbCanvas, send
 from cagface_core.device_steady import MOVE_NUMBERS, DeviceSteadier, Seen, blur, mix
 from cagface_core.engine import Engine
-from cagface_core.paste import ramps
+from cagface_core.paste import Box, ramps, shared, square
 from cagface_core.paths import BATCHES, Runner, batch_sizes
 from cagface_core.steady import FLOW_PX, make_thumb
 from cagface_core.types import Crop, Floats, Frame, Image, Picture
@@ -190,21 +190,21 @@ class DeviceFrame:
         Where two overlap the later one covers, which is the smaller.
         """
         whole = (0, 0, begun.width, begun.height)
-        squares = [(c.x, c.y, c.x + c.size, c.y + c.size) for c in crops]
+        squares = [square(crop) for crop in crops]
         for i, (residual, mask) in enumerate(faces):
-            box = _shared(squares[i], whole)
+            box = shared(squares[i], whole)
             levels = self._part(mask * residual, squares[i], box)
             for k in range(i + 1, len(faces)):
-                both = _shared(box, squares[k])
+                both = shared(box, squares[k])
                 if both[0] < both[2] and both[1] < both[3]:
                     cover = self._part(faces[k][1], squares[k], both)
                     self._part(levels, box, both).mul_(1 - cover)
             begun.canvas.add(self.scale * box[0], self.scale * box[1], levels)
 
-    def _part(self, picture: Tensor, square: _Box, box: _Box) -> Tensor:
-        """What an enlarged picture of ``square`` shows of ``box``."""
+    def _part(self, picture: Tensor, origin: Box, box: Box) -> Tensor:
+        """What an enlarged picture of the box ``origin`` shows of ``box``."""
         left, top, right, bottom = (
-            self.scale * (at - start) for at, start in zip(box, 2 * square[:2], strict=True)
+            self.scale * (at - start) for at, start in zip(box, 2 * origin[:2], strict=True)
         )
         return picture[..., top:bottom, left:right]
 
@@ -263,14 +263,3 @@ def cut(pixels: Tensor, crop: Crop) -> Tensor:
 def _whole(picture: Tensor) -> Tensor:
     """A crop as it was sent, (S, S, 3), as (1, 3, S, S) float32."""
     return picture.permute(2, 0, 1)[None].float()
-
-
-_Box = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels of the frame."""
-
-
-def _shared(one: _Box, other: _Box) -> _Box:
-    """What two boxes share; its right is left of its left, or so, where that is nothing."""
-    return (
-        max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3]),
-    )  # fmt: skip

@@ -81,12 +81,10 @@ def find_changes(
     Returns:
         One change each, cut to the frame; they add up, in any order.
     """
-    shown = [
-        (max(c.x, 0), max(c.y, 0), min(c.x + c.size, frame_width), min(c.y + c.size, frame_height))
-        for c in crops
-    ]
+    frame = (0, 0, frame_width, frame_height)
+    shown = [shared(square(crop), frame) for crop in crops]
 
-    def part(picture: Floats, i: int, box: tuple[int, int, int, int]) -> Floats:
+    def part(picture: Floats, i: int, box: Box) -> Floats:
         left, top, right, bottom = (
             scale * (at - start)
             for at, start in zip(box, 2 * (crops[i].x, crops[i].y), strict=True)
@@ -99,8 +97,7 @@ def find_changes(
         levels = part(whole, i, box)
         left, top = scale * box[0], scale * box[1]
         for k in range(i + 1, len(crops)):
-            x0, y0 = max(box[0], shown[k][0]), max(box[1], shown[k][1])
-            x1, y1 = min(box[2], shown[k][2]), min(box[3], shown[k][3])
+            x0, y0, x1, y1 = shared(box, shown[k])
             if x0 < x1 and y0 < y1:
                 covered = np.s_[
                     scale * y0 - top : scale * y1 - top, scale * x0 - left : scale * x1 - left
@@ -109,6 +106,22 @@ def find_changes(
                 levels[covered] *= 1 - part(mask, k, (x0, y0, x1, y1))
         changes.append(Change(left, top, levels))
     return changes
+
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels of the frame."""
+
+
+def square(crop: Crop) -> Box:
+    """The box of a crop."""
+    return crop.x, crop.y, crop.x + crop.size, crop.y + crop.size
+
+
+def shared(one: Box, other: Box) -> Box:
+    """What two boxes share; where that is nothing, it ends before it begins, or there."""
+    return (
+        max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3]),
+    )  # fmt: skip
 
 
 def add_to_rgb(canvas: Image, change: Change) -> None:

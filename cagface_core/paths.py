@@ -201,12 +201,14 @@ class Int8Runner(CpuGraphRunner):
 
         self._enter, self._cross = CpuGraphed(networks[4].enter), CpuGraphed(cross)
         self._leave: dict[int, Callable[[Tensor, Tensor], Tensor]] = {}
-        for factor, exact in _by_factor(network, where, torch.float32).items():
-            if LAST in ranges:
-                last = Int8Upsampler(by_pixel(exact).upsampler2, ranges[LAST])
-                self._leave[factor] = last.leave_with
-            else:
-                self._leave[factor] = CpuGraphed(by_pixel(networks[factor]).leave_with)
+        lasts = _by_factor(network, where, torch.float32) if LAST in ranges else networks
+        for factor, last in lasts.items():
+            ordered = by_pixel(last)
+            self._leave[factor] = (
+                Int8Upsampler(ordered.upsampler2, ranges[LAST]).leave_with
+                if LAST in ranges
+                else CpuGraphed(ordered.leave_with)
+            )
 
     def _one(self, block: Tensor, factor: int) -> Tensor:
         first, second = self._backbones

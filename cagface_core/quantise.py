@@ -62,10 +62,11 @@ def find_ranges(network: FoldedCAGFace, blocks: Iterable[Tensor]) -> dict[str, l
 
     def watch(name: str) -> object:
         def look(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            low, high = ranges.setdefault(name, [0.0, 0.0])
-            ranges[name] = [min(low, inputs[0].min().item()), max(high, inputs[0].max().item())]
             if name == LAST:
                 last.append(inputs[0][..., ::3, ::3].transpose(0, 1).flatten(1))
+                return
+            low, high = ranges.setdefault(name, [0.0, 0.0])
+            ranges[name] = [min(low, inputs[0].min().item()), max(high, inputs[0].max().item())]
 
         return look
 
