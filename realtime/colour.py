@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import av
+import cv2
 import numpy as np
+from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from cagface_core import Image
+from cagface_core import Image, Plane
 from realtime.source import ColourTags
 
 # For every conversion. Without the two chroma flags swscale takes short cuts that shift colours by
@@ -93,15 +97,29 @@ class ColourConverter:
             rgb = self._reformatter.reformat(
                 frame, width, height, format="rgb24", interpolation=EXACT
             )
-        else:
-            rgb = self._reformatter.reformat(
-                frame,
-                width,
-                height,
-                format="rgb24",
-                src_colorspace=swscale_matrix(self._tags.matrix),
-                src_color_range=range_of(self._tags.full_range),
-                dst_color_range=ColorRange.JPEG,
-                interpolation=EXACT,
-            )
-        return np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)
+            return np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)
+        # The same values as in rgb24, but computed by vector code, in a third of the time.
+        planar = self._reformatter.reformat(
+            frame,
+            width,
+            height,
+            format="gbrp",
+            src_colorspace=swscale_matrix(self._tags.matrix),
+            src_color_range=range_of(self._tags.full_range),
+            dst_color_range=ColorRange.JPEG,
+            interpolation=EXACT,
+        )
+        green, blue, red = (plane_values(plane, 8) for plane in planar.planes)
+        return np.asarray(cv2.merge([red, green, blue]), np.uint8)
+
+
+def plane_values(plane: VideoPlane, bits: int) -> Plane:
+    """A plane's memory as (H, W) code values; writing into it changes the frame."""
+    values: Plane
+    # The stub does not say that a plane is a buffer.
+    if bits <= 8:
+        values = np.frombuffer(cast(bytearray, plane), np.uint8)
+    else:
+        values = np.frombuffer(cast(bytearray, plane), np.uint16)
+    row = plane.line_size // values.itemsize
+    return values[: row * plane.height].reshape(plane.height, row)[:, : plane.width]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import av
 import numpy as np
 from av.video.format import VideoFormat
-from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from cagface_core import Image, Plane, PlaneLayout, Planes
-from realtime.colour import EXACT, luma_weights, range_of, swscale_matrix
+from cagface_core import Image, PlaneLayout, Planes
+from realtime.colour import EXACT, luma_weights, plane_values, range_of, swscale_matrix
 from realtime.source import ColourTags
 
 _CHROMA_NAMES = {
@@ -130,7 +129,8 @@ class PlaneReader:
             )
         return Planes(
             tuple(
-                self._orientation.apply(_values(plane, self._layout.bits)) for plane in frame.planes
+                self._orientation.apply(plane_values(plane, self._layout.bits))
+                for plane in frame.planes
             ),
             self._layout,
         )
@@ -153,7 +153,7 @@ class PlaneWriter:
         layout = picture.layout
         frame = av.VideoFrame(picture.width, picture.height, name_of(layout))
         for target, source in zip(frame.planes, picture.planes, strict=True):
-            _values(target, layout.bits)[:] = source
+            plane_values(target, layout.bits)[:] = source
         colour_range = range_of(self._tags.full_range)
         if name_of(layout) != self._pix_fmt:
             matrix = swscale_matrix(self._tags.matrix)
@@ -188,15 +188,3 @@ def name_of(layout: PlaneLayout) -> str:
     if layout.kind == "gbr":
         return f"gbr{alpha}p{depth}"
     return f"yuv{alpha}{_CHROMA_NAMES[layout.chroma_px]}p{depth}"
-
-
-def _values(plane: VideoPlane, bits: int) -> Plane:
-    """A plane's memory as (H, W) code values; writing into it changes the frame."""
-    values: Plane
-    # The stub does not say that a plane is a buffer.
-    if bits <= 8:
-        values = np.frombuffer(cast(bytearray, plane), np.uint8)
-    else:
-        values = np.frombuffer(cast(bytearray, plane), np.uint16)
-    row = plane.line_size // values.itemsize
-    return values[: row * plane.height].reshape(plane.height, row)[:, : plane.width]
