@@ -9,6 +9,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Literal, Self, TypeAlias
@@ -45,6 +46,7 @@ _SHORT_UP = 0.05
 # Once per process, and only when the allocator happens to give it such memory, MediaPipe prints
 # that a tensor is not aligned: seen at the second look in one start of six, once at the eleventh.
 _CHATTY_LOOKS = 60
+_looks_made = count()
 
 
 class Closing(ABC):
@@ -96,7 +98,6 @@ class BlazeFaceDetector(Closing):
             self._task: Any | None = task
             # left open until the interpreter ends, MediaPipe prints a traceback of its own
             self._close = weakref.finalize(self, task.close)
-        self._looks = 0
         self._run(np.zeros((128, 128, 3), np.uint8))
 
     def detect(
@@ -153,8 +154,7 @@ class BlazeFaceDetector(Closing):
         image = self._mediapipe.Image(
             image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb)
         )
-        self._looks += 1
-        chatty = self._looks <= _CHATTY_LOOKS
+        chatty = next(_looks_made) < _CHATTY_LOOKS
         with native_stderr_to_log(log) if chatty else nullcontext():
             return self._task.detect(image).detections
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from cagface_core.blazeface import (
     clipped,
 )
 from cagface_core.errors import ConfigError
+from cagface_core.look_team import LookTeam, Models
 from cagface_core.types import Detection, Face, Image
 
 
@@ -71,7 +73,7 @@ def open_detector(mode: Literal["live", "file"]) -> LiveDetector | TiledDetector
 class _BothRanges(Closing):
     """Both models, and how a closer look at a face confirms or follows it."""
 
-    def __init__(self, min_score: float = 0.5) -> None:
+    def __init__(self, min_score: float = 0.5, *, thorough: bool = False) -> None:
         """Load both models; raises as `BlazeFaceDetector` does."""
         check_score(min_score)
         self._min_score = min_score
@@ -79,31 +81,33 @@ class _BothRanges(Closing):
         self._low_score = 0.8 * min_score
         # Enough without confirmation, which some profiles never get.
         self._sure_score = min(1.0, 1.4 * min_score)
-        self._full = BlazeFaceDetector("full", self._low_score)
-        self._short = BlazeFaceDetector("short", self._low_score)
+        self._team = LookTeam(self._low_score, thorough=thorough)
 
     def close(self) -> None:
-        """Free both models; closing twice is fine."""
-        self._full.close()
-        self._short.close()
+        """Free the models; closing twice is fine."""
+        self._team.close()
 
-    def _glance(self, rgb: Image) -> list[Detection]:
+    def _glance(self, rgb: Image) -> Iterator[list[Detection]]:
         """Faces that one look at the whole frame suggests."""
-        whole = _whole(rgb)
-        return whole.look(self._full, rgb) or whole.look(self._short, rgb)
 
-    def _follow(self, rgb: Image, known: Sequence[Detection | Face]) -> list[Detection]:
+        def look(models: Models, whole: _Region) -> list[Detection]:
+            return whole.look(models["full"], rgb) or whole.look(models["short"], rgb)
+
+        return self._team.each(look, [_whole(rgb)])
+
+    def _follow(self, rgb: Image, known: Sequence[Detection | Face]) -> Iterator[Detection | None]:
         """Find known faces again by a closer look at each; the full range knows more profiles."""
-        seen = (
-            self._look_closely(rgb, k, self._short) or self._look_closely(rgb, k, self._full)
-            for k in known
-        )
-        return [d for d in seen if d is not None]
+
+        def look(models: Models, place: Detection | Face) -> Detection | None:
+            seen = _look_closely(rgb, place, models["short"])
+            return seen or _look_closely(rgb, place, models["full"])
+
+        return self._team.each(look, known)
 
     def _confirm(
         self,
         rgb: Image,
-        suggestions: Sequence[Detection],
+        suggestions: Iterable[Detection],
         found: Sequence[Detection],
         known: Sequence[Detection | Face],
     ) -> list[Detection]:
@@ -112,29 +116,31 @@ class _BothRanges(Closing):
         Measured on the test pictures: of one look at the frame 32 true and 5 false boxes become
         49 and 1, as fainter suggestions can be allowed; of all tiles 498 and 44 become 489 and 11.
         """
-        kept: list[Detection] = []
-        for suggested in suggestions:
-            if any(_is_near(suggested, d) for d in found):
-                continue
-            seen = self._look_closely(rgb, suggested, self._short)
+
+        def look(models: Models, suggested: Detection) -> Detection | None:
+            seen = _look_closely(rgb, suggested, models["short"])
             needed = self._min_score
             if any(_is_near(suggested, k) for k in known):
                 needed = self._low_score
             if seen and seen.score >= needed:
-                kept.append(seen)
-            elif suggested.score >= self._sure_score or (
+                return seen
+            if suggested.score >= self._sure_score or (
                 # A large face fills the picture: there is no closer look at it.
                 suggested.score >= needed and _around(suggested, rgb) == _whole(rgb)
             ):
-                kept.append(suggested)
-        return kept
+                return suggested
+            return None
 
-    def _look_closely(
-        self, rgb: Image, place: Detection | Face, model: BlazeFaceDetector
-    ) -> Detection | None:
-        """Look for one face around its place."""
-        seen = _around(place, rgb).look(model, rgb)
-        return next((d for d in seen if _is_near(d, place)), None)
+        new = [s for s in suggestions if not any(_is_near(s, d) for d in found)]
+        return [d for d in self._team.each(look, new) if d is not None]
+
+
+def _look_closely(
+    rgb: Image, place: Detection | Face, model: BlazeFaceDetector
+) -> Detection | None:  # fmt: skip
+    """Look for one face around its place."""
+    seen = _around(place, rgb).look(model, rgb)
+    return next((d for d in seen if _is_near(d, place)), None)
 
 
 class LiveDetector(_BothRanges):
@@ -160,9 +166,9 @@ class LiveDetector(_BothRanges):
         part: int | None = None,
     ) -> list[Detection]:  # fmt: skip
         """Find faces; see `Detector.detect`."""
-        found = self._follow(checked_picture(rgb), known)
+        found = [d for d in self._follow(checked_picture(rgb), known) if d is not None]
         if search or not known or len(found) < len(known):
-            found += self._confirm(rgb, self._glance(rgb), found, known)
+            found += self._confirm(rgb, chain(*self._glance(rgb)), found, known)
         if part is not None and len(found) < self.MOST:
             found += self._confirm(rgb, self._in_part(rgb, part, found), found, known)
         return clipped(_unique(found), rgb)
@@ -177,9 +183,12 @@ class LiveDetector(_BothRanges):
     def _in_part(self, rgb: Image, part: int, found: Sequence[Detection]) -> list[Detection]:
         """Faces, other than those found already, that a look at one part suggests, best first."""
         parts = self._parts(rgb)
+        (seen,) = self._team.each(
+            lambda models, region: region.look(models["full"], rgb), [parts[part % len(parts)]]
+        )
         new = [
             d
-            for d in parts[part % len(parts)].look(self._full, rgb)
+            for d in seen
             if d.h >= self.SMALLEST_PX and not any(_is_near(d, other) for other in found)
         ]
         return new[: self.MOST_NEW]
@@ -188,7 +197,8 @@ class LiveDetector(_BothRanges):
 class TiledDetector(_BothRanges):
     """For pictures and files: the frame and overlapping tiles of three sizes, then a closer look.
 
-    ``search=False`` looks at the frame, and closely at each face.
+    ``search=False`` looks at the frame, and closely at each face. Looks that do not wait for one
+    another are made at once, as the processor has cores.
     """
 
     # Model, and tile side as a fraction of the longest side.
@@ -201,6 +211,10 @@ class TiledDetector(_BothRanges):
     OVERLAP = 0.25
     MIN_TILE_PX = 160
 
+    def __init__(self, min_score: float = 0.5) -> None:
+        """Load both models; raises as `BlazeFaceDetector` does."""
+        super().__init__(min_score, thorough=True)
+
     def detect(
         self, rgb: Image, known: Sequence[Detection | Face] = (), *, search: bool = True,
         part: int | None = None,
@@ -209,8 +223,9 @@ class TiledDetector(_BothRanges):
 
         It is as thorough as can be, so there are no parts to look at besides.
         """
-        found = self._follow(checked_picture(rgb), known)
-        suggestions = self._search(rgb) if search else self._glance(rgb)
+        followed = self._follow(checked_picture(rgb), known)
+        suggestions = self._search(rgb) if search else chain(*self._glance(rgb))
+        found = [d for d in followed if d is not None]
         found += self._confirm(rgb, suggestions, found, known)
         return clipped(_unique(found), rgb)
 
@@ -219,27 +234,27 @@ class TiledDetector(_BothRanges):
 
         Boxes that a tile's border cuts come last: whole ones of the same face replace them.
         """
-        sightings = [
-            (region.cuts(d, rgb), d)
-            for model, regions in self._passes(rgb)
-            for region in regions
-            for d in region.look(model, rgb)
-            if d.score >= self._min_score
-        ]
+
+        def look(models: Models, at: tuple[Range, _Region]) -> list[tuple[bool, Detection]]:
+            kind, region = at
+            seen = [d for d in region.look(models[kind], rgb) if d.score >= self._min_score]
+            return [(region.cuts(d, rgb), d) for d in seen]
+
+        sightings = chain(*self._team.each(look, self._places(rgb)))
         return _unique([d for _, d in sorted(sightings, key=lambda s: (s[0], -s[1].score))])
 
-    def _passes(self, rgb: Image) -> Iterator[tuple[BlazeFaceDetector, list[_Region]]]:
+    def _places(self, rgb: Image) -> Iterator[tuple[Range, _Region]]:
         """Yield with which model to look where."""
         longest = max(rgb.shape[:2])
-        yield self._full, [_whole(rgb)]
-        yield self._short, [_whole(rgb)]
+        yield "full", _whole(rgb)
+        yield "short", _whole(rgb)
         done: set[tuple[Range, int]] = set()
-        for model, fraction in self.TILINGS:
+        for kind, fraction in self.TILINGS:
             side = max(self.MIN_TILE_PX, round(fraction * longest))
-            if side < longest and (model, side) not in done:
-                done.add((model, side))
-                tiles = _tiles(rgb, side, self.OVERLAP)
-                yield self._full if model == "full" else self._short, tiles
+            if side < longest and (kind, side) not in done:
+                done.add((kind, side))
+                for tile in _tiles(rgb, side, self.OVERLAP):
+                    yield kind, tile
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,35 @@ def test_a_crowd_is_found_by_tiles_and_then_followed(live, tiled, crowd):
     assert len(tiled.detect(crowd, search=False)) < 20
 
 
+@pytest.mark.parametrize("cores", [1, 3, 64])
+def test_however_many_looks_are_made_at_once_the_same_faces_are_found(
+    cores, tiled, shared_data, monkeypatch
+):
+    family = read(shared_data / "test_images" / "children_12.jpg")
+    found = tiled.detect(family)
+    assert len(found) >= 8
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    with TiledDetector() as other:
+        assert other.detect(family) == found
+        assert other.detect(family, found, search=False) == tiled.detect(
+            family, found, search=False
+        )
+        assert other.detect(family) == found
+
+
+def test_a_look_that_fails_fails_the_detection_and_no_later_one(portrait, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    with TiledDetector() as tiled:
+        found = tiled.detect(portrait)
+        with monkeypatch.context() as broken:
+            broken.setattr(BlazeFaceDetector, "look", lambda *_: 1 // 0)
+            with pytest.raises(ZeroDivisionError):
+                tiled.detect(portrait, found)
+        assert tiled.detect(portrait) == found
+    with pytest.raises(ValueError, match="closed"):
+        tiled.detect(portrait)
+
+
 def test_one_huge_face_is_one_face(tiled, shared_data):
     found = tiled.detect(read(shared_data / "test_images" / "iphone_mpo_p3_3024.jpeg"))
     assert [0.3 < d.w / 3024 < 0.7 for d in found].count(True) == 1
