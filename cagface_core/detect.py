@@ -38,8 +38,8 @@ class Detector(Protocol):
             known: where faces were a moment ago; a detector may look there more closely.
             search: look for new faces as thoroughly as this detector can. ``False`` on most
                 frames of a video is what makes the thorough detector affordable.
-            part: look for new faces also in this part of the picture, more closely, if this
-                detector has parts; any number from 0, so that counting on visits all of them.
+            part: look for new faces also in this of the detector's parts of the picture; any number
+                from 0, so that counting on visits all of them.
 
         Returns:
             Boxes in pixels of ``rgb``, clipped to it; never the same face twice.
@@ -87,22 +87,22 @@ class _BothRanges(Closing):
         """Free the models; closing twice is fine."""
         self._team.close()
 
-    def _glance(self, rgb: Image) -> Iterator[list[Detection]]:
+    def _glance(self, rgb: Image) -> list[Detection]:
         """Faces that one look at the whole frame suggests."""
 
         def look(models: Models, whole: _Region) -> list[Detection]:
             return whole.look(models["full"], rgb) or whole.look(models["short"], rgb)
 
-        return self._team.each(look, [_whole(rgb)])
+        return next(self._team.each(look, [_whole(rgb)]))
 
-    def _follow(self, rgb: Image, known: Sequence[Detection | Face]) -> Iterator[Detection | None]:
+    def _follow(self, rgb: Image, known: Sequence[Detection | Face]) -> list[Detection]:
         """Find known faces again by a closer look at each; the full range knows more profiles."""
 
         def look(models: Models, place: Detection | Face) -> Detection | None:
             seen = _look_closely(rgb, place, models["short"])
             return seen or _look_closely(rgb, place, models["full"])
 
-        return self._team.each(look, known)
+        return [d for d in self._team.each(look, known) if d is not None]
 
     def _confirm(
         self,
@@ -166,9 +166,9 @@ class LiveDetector(_BothRanges):
         part: int | None = None,
     ) -> list[Detection]:  # fmt: skip
         """Find faces; see `Detector.detect`."""
-        found = [d for d in self._follow(checked_picture(rgb), known) if d is not None]
+        found = self._follow(checked_picture(rgb), known)
         if search or not known or len(found) < len(known):
-            found += self._confirm(rgb, chain(*self._glance(rgb)), found, known)
+            found += self._confirm(rgb, self._glance(rgb), found, known)
         if part is not None and len(found) < self.MOST:
             found += self._confirm(rgb, self._in_part(rgb, part, found), found, known)
         return clipped(_unique(found), rgb)
@@ -197,8 +197,9 @@ class LiveDetector(_BothRanges):
 class TiledDetector(_BothRanges):
     """For pictures and files: the frame and overlapping tiles of three sizes, then a closer look.
 
-    ``search=False`` looks at the frame, and closely at each face. Looks that do not wait for one
-    another are made at once, as the processor has cores.
+    With ``search=False`` known faces get the closer look only, and the whole frame one where one of
+    them is lost or it is asked for as a part. Looks that do not wait for one another are made at
+    once, as the processor has cores.
     """
 
     # Model, and tile side as a fraction of the longest side.
@@ -221,12 +222,13 @@ class TiledDetector(_BothRanges):
     ) -> list[Detection]:  # fmt: skip
         """Find faces; see `Detector.detect`. A search takes about 100 looks in a 4:3 picture.
 
-        It is as thorough as can be, so there are no parts to look at besides.
+        Its only part is the whole of it, in one look.
         """
-        followed = self._follow(checked_picture(rgb), known)
-        suggestions = self._search(rgb) if search else chain(*self._glance(rgb))
-        found = [d for d in followed if d is not None]
-        found += self._confirm(rgb, suggestions, found, known)
+        found = self._follow(checked_picture(rgb), known)
+        if search:
+            found += self._confirm(rgb, self._search(rgb), found, known)
+        elif part is not None or not known or len(found) < len(known):
+            found += self._confirm(rgb, self._glance(rgb), found, known)
         return clipped(_unique(found), rgb)
 
     def _search(self, rgb: Image) -> list[Detection]:

@@ -50,8 +50,9 @@ from cagface_core.workers import networks_at_once, single_threaded
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = {"live": 0.25, "file": 0.0, "image": 0.0}
-"""How often the detector looks at faces that rest; between, they are followed by their motion."""
+_LOOK_EVERY_S = {"live": (0.25, 0.5), "file": (0.0, 0.1), "image": (0.0, 0.0)}
+"""How often the detector looks at faces that rest; between, they are followed by their motion. And
+how often at a part of the frame for new ones, which in files is the whole of it."""
 
 _GUARD_MEAN_LEVELS = 40.0  # a residual this strong on average is no face any more
 
@@ -152,7 +153,7 @@ class FaceEnhancer:
 
     def new_state(self, *, ahead: bool = False) -> State:
         """Start the memory of a new stream; ``ahead`` for :meth:`look`, whose boxes are raw."""
-        looks = Looks(_LOOK_EVERY_S[self.config.mode])
+        looks = Looks(*_LOOK_EVERY_S[self.config.mode])
         return State(looks, Tracker(UNSMOOTHED)) if ahead else State(looks)
 
     def look(self, frame: Frame, state: State) -> tuple[Face, ...]:

@@ -37,11 +37,15 @@ class Looks:
 
     SEARCH_EVERY_S = 1.0
     EMPTY_EVERY_S = 0.1
-    PART_EVERY_S = 0.5
 
-    def __init__(self, every_s: float) -> None:
-        """Faces that rest are looked at every ``every_s`` seconds; 0 is every frame."""
-        self._every_s = every_s
+    def __init__(self, every_s: float, part_every_s: float) -> None:
+        """Begin.
+
+        Args:
+            every_s: faces that rest are looked at as often; 0 is every frame.
+            part_every_s: so often a part is looked at for new ones.
+        """
+        self._every_s, self._part_every_s = every_s, part_every_s
         self.reset()
 
     def reset(self) -> None:
@@ -50,7 +54,7 @@ class Looks:
         self._travel: dict[int, float] = {}
         self._parts = 0
         self.part: int | None = None
-        """Which part of the frame to look at more closely for new faces, counted on and on."""
+        """Which part of the frame to look at for new faces, counted on and on."""
 
     def next(self, faces: Sequence[Face], motions: Mapping[int, Motion], time_s: float) -> Look:
         """Decide for a frame, and count on it being done.
@@ -68,7 +72,7 @@ class Looks:
             if face.id in motions and face.missed == 0
         }
         followed = len(faces) == len(travel) and max(travel.values(), default=0.0) <= _MAX_TRAVEL
-        every_s = self._every_s if faces else min(self._every_s, self.EMPTY_EVERY_S)
+        every_s = self._every_s if faces else self.EMPTY_EVERY_S
         # The tolerance is for frame durations that are not exact in floats.
         rested = 0 <= time_s - self._looked_s < every_s - 1e-6
         if not 0 <= time_s - self._searched_s < self.SEARCH_EVERY_S:
@@ -81,7 +85,7 @@ class Looks:
         else:
             self._travel, self._looked_s = {}, time_s
         self.part = None
-        if look is not Look.NONE and not 0 <= time_s - self._parted_s < self.PART_EVERY_S - 1e-6:
+        if look is not Look.NONE and not 0 <= time_s - self._parted_s < self._part_every_s - 1e-6:
             self.part, self._parted_s = self._parts, time_s
             self._parts += 1
         return look

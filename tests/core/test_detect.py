@@ -188,6 +188,23 @@ def test_a_crowd_is_found_by_tiles_and_then_followed(live, tiled, crowd):
     assert len(tiled.detect(crowd, search=False)) < 20
 
 
+def test_a_film_is_looked_at_as_a_whole_where_it_is_asked_for_or_a_face_is_lost(
+    tiled, portrait, monkeypatch
+):
+    blank = np.full_like(portrait, 128)
+    (face,) = tiled.detect(portrait)
+    looks = []
+    glance = tiled._glance
+    monkeypatch.setattr(tiled, "_glance", lambda rgb: looks.append(1) or glance(rgb))
+    (again,) = tiled.detect(portrait, [face], search=False)
+    assert overlap(again, face) > 0.9
+    assert looks == []
+    assert len(tiled.detect(portrait, [face], search=False, part=7)) == 1
+    assert tiled.detect(blank, [face], search=False) == []
+    assert len(tiled.detect(portrait, search=False)) == 1
+    assert len(looks) == 3
+
+
 @pytest.mark.parametrize("cores", [1, 3, 64])
 def test_however_many_looks_are_made_at_once_the_same_faces_are_found(
     cores, tiled, shared_data, monkeypatch

@@ -119,25 +119,24 @@ def look_times(
 
 @pytest.mark.parametrize("rate_hz", [10, 25, 30, 60])
 def test_a_face_at_rest_is_looked_at_by_time_not_by_frames(rate_hz: int):
-    times = look_times(Looks(0.25), 10, STILL, 1 / rate_hz)
+    times = look_times(Looks(0.25, 0.5), 10, STILL, 1 / rate_hz)
     assert max(np.diff(times)) <= 0.25 + 1 / rate_hz
     assert len(times) <= 45
 
 
 def test_every_frame_where_a_face_is_lost_new_missed_or_fast_and_in_files():
     every = 30
-    assert len(look_times(Looks(0.25), 1, None)) == every  # cannot be followed
-    assert len(look_times(Looks(0.25), 1, STILL, face=replace(FACE, missed=1))) == every
-    assert len(look_times(Looks(0.25), 1, Motion(4.0, 0.0))) == every
-    assert len(look_times(Looks(0.0), 1, STILL)) == every
-    looks = Looks(0.0)
-    assert all(looks.next([], {}, i * FRAME_S) is not Look.NONE for i in range(every))
-    assert 10 <= len(look_times(Looks(0.25), 1, Motion(1.2, 0.0))) <= 20  # every other or so
+    assert len(look_times(Looks(0.25, 0.5), 1, None)) == every  # cannot be followed
+    assert len(look_times(Looks(0.25, 0.5), 1, STILL, face=replace(FACE, missed=1))) == every
+    assert len(look_times(Looks(0.25, 0.5), 1, Motion(4.0, 0.0))) == every
+    assert len(look_times(Looks(0.0, 0.1), 1, STILL)) == every
+    assert 10 <= len(look_times(Looks(0.25, 0.5), 1, Motion(1.2, 0.0))) <= 20  # every other or so
 
 
 @pytest.mark.parametrize("rate_hz", [10, 25, 30, 60])
-def test_an_empty_picture_is_looked_at_ten_times_a_second(rate_hz: int):
-    looks = Looks(0.25)
+@pytest.mark.parametrize("looks", [Looks(0.25, 0.5), Looks(0.0, 0.1)])
+def test_an_empty_picture_is_looked_at_ten_times_a_second(looks: Looks, rate_hz: int):
+    looks.reset()
     times = [i / rate_hz for i in range(10 * rate_hz)]
     looked = [t for t in times if looks.next([], {}, t) is not Look.NONE]
     assert max(np.diff(looked)) <= Looks.EMPTY_EVERY_S + 1 / rate_hz
@@ -146,7 +145,7 @@ def test_an_empty_picture_is_looked_at_ten_times_a_second(rate_hz: int):
 
 @pytest.mark.parametrize("motion", [STILL, Motion(4.0, 0.0)])
 def test_parts_are_visited_one_after_another_at_most_twice_a_second(motion: Motion):
-    looks = Looks(0.25)
+    looks = Looks(0.25, 0.5)
     parts: list[int] = []
     for i in range(300):
         look = looks.next([FACE], {1: motion}, i * FRAME_S)
@@ -156,8 +155,19 @@ def test_parts_are_visited_one_after_another_at_most_twice_a_second(motion: Moti
     assert 15 <= len(parts) <= 20
 
 
+@pytest.mark.parametrize("rate_hz", [10, 25, 30, 60])
+def test_a_films_frame_is_looked_at_as_a_whole_ten_times_a_second(rate_hz: int):
+    looks = Looks(0.0, 0.1)
+    whole: list[float] = []
+    for i in range(10 * rate_hz):
+        assert looks.next([FACE], {1: Motion(1.0, 0.0)}, i / rate_hz) is not Look.NONE
+        whole += [] if looks.part is None else [i / rate_hz]
+    assert max(np.diff(whole)) <= 0.1 + 1 / rate_hz
+    assert len(whole) <= 101
+
+
 def test_others_are_searched_once_a_second_after_a_cut_and_when_time_jumps():
-    looks = Looks(0.25)
+    looks = Looks(0.25, 0.5)
     searches = [i for i in range(90) if looks.next([FACE], {1: STILL}, i * FRAME_S) is Look.SEARCH]
     assert searches == [0, 30, 60]
     looks.reset()

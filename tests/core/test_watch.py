@@ -63,7 +63,7 @@ def watcher() -> Iterator[Watcher]:
 
 
 def fresh() -> State:
-    return State(Looks(_LOOK_EVERY_S["live"]))
+    return State(Looks(*_LOOK_EVERY_S["live"]))
 
 
 def test_a_frame_with_faces_that_can_be_followed_does_not_wait(watcher: Watcher):
@@ -157,7 +157,7 @@ def test_a_broken_detector_is_told_by_the_frame_that_needs_it(watcher: Watcher):
 
 def test_frames_of_a_file_wait_for_every_look():
     with closing(Watcher(waits=True)) as files:
-        slow, state = Slow(one), State(Looks(_LOOK_EVERY_S["file"]))
+        slow, state = Slow(one), State(Looks(*_LOOK_EVERY_S["file"]))
         slow.go.set()
         for number in range(5):
             files.look(scene(number), state, slow)
