@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from cagface_core.config import EnhancerConfig, Rung, Tuning, narrowed
+from cagface_core.cores import usable_cores
 from cagface_core.errors import (
     CagfaceError,
     ConfigError,
@@ -68,6 +69,7 @@ __all__ = [
     "seen_face",
     "steadied",
     "upscale_planes",
+    "usable_cores",
 ]
 
 

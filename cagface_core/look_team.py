@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from functools import partial
 from typing import TypeAlias, TypeVar
 
 from cagface_core.blazeface import MODEL_FILES, BlazeFaceDetector, Closing, Range
+from cagface_core.cores import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,7 +37,7 @@ class LookTeam(Closing):
         """
         self._min_score = min_score
         self._idle = deque([self._load()])
-        at_once = min(os.cpu_count() or 1, _MOST_AT_ONCE) if thorough else 1
+        at_once = min(usable_cores(), _MOST_AT_ONCE) if thorough else 1
         self._threads = ThreadPoolExecutor(at_once, "look") if at_once > 1 else None
 
     def each(self, look: Callable[[Models, T], R], places: Iterable[T]) -> Iterator[R]:

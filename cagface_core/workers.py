@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
+
+from cagface_core.cores import usable_cores
 
 _MOST_NETWORKS = 8  # the frame of each is held, enlarged
 
@@ -20,7 +21,7 @@ def networks_at_once(kind: str) -> int:
     """
     if kind != "cpu":
         return 1
-    return min(torch.get_num_threads() + 1, os.cpu_count() or 1, _MOST_NETWORKS)
+    return min(torch.get_num_threads() + 1, usable_cores(), _MOST_NETWORKS)
 
 
 def single_threaded(name: str, count: int = 1) -> ThreadPoolExecutor:

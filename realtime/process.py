@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from cagface_core import usable_cores
 from realtime.heaps import set_allocator
 from realtime.interrupts import signals_wait
 
@@ -63,7 +64,7 @@ def claim_memory(width: int, height: int, count: int) -> None:
 
 
 def leave_a_core(cores: int | None = None) -> int:
-    """Compute with one thread less than there are cores, unless OMP_NUM_THREADS says otherwise.
+    """Compute with one thread less than it may use cores, unless OMP_NUM_THREADS says otherwise.
 
     ``cores`` are those that this process has for itself, whatever that says: Ray sets it to all.
 
@@ -79,7 +80,7 @@ def leave_a_core(cores: int | None = None) -> int:
     if cores is not None:
         torch.set_num_threads(max(1, cores - 1))
     elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - 1)))
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cores() - 1)))
     return torch.get_num_threads()
 
 

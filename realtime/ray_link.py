@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cagface_core import ConfigError, DeviceError, native_stderr_to_log
+from cagface_core import ConfigError, DeviceError, native_stderr_to_log, usable_cores
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def linked(options: ClusterOptions) -> Generator[tuple[Any, Crowd]]:
     """
     ray = _load()
     local = options.address == "local"
-    cores = _cores()
+    cores = usable_cores()
     cpus = options.cpus or (
         max(1, cores // options.workers) if local and options.workers else min(_USUAL_CPUS, cores)
     )
@@ -178,8 +178,3 @@ def _divided(ray: Any, options: ClusterOptions, cpus: int) -> Crowd:
             f"get (all together have {there}); lower --cpus-per-worker or --gpus-per-worker"
         )
     return Crowd(options.workers or sum(fit), cpus, gpus)
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

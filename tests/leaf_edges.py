@@ -54,6 +54,7 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("int8", "fold"): "they are the folded network's",
     ("int8", "quantise"): "it rounds by the ranges found there",
     ("look_team", "blazeface"): "it looks with that",
+    ("look_team", "cores"): "as many looks at once as there are cores",
     ("openvino_runner", "crop"): "each side that a crop may have is compiled once",
     ("openvino_runner", "fold"): "OpenVINO runs the network folded",
     ("openvino_runner", "quantise"): "its 8-bit form is made for this engine",
@@ -70,4 +71,5 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("quantise", "fold"): "it quantises the folded network",
     ("sparing", "paths"): "it wraps a runner of any path",
     ("sparing", "tiles"): "a face that does not fit goes through in tiles",
+    ("workers", "cores"): "as many networks at once as there are cores",
 }

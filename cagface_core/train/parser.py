@@ -7,7 +7,6 @@ random size down to 32 px, degraded like a webcam picture, and brought back to t
 from __future__ import annotations
 
 import logging
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from cagface_core import checkpoint
 from cagface_core.attention import to_signed
 from cagface_core.bisenet import CLASSES, INPUT_PX, BiSeNet, BiSeNetConfig
+from cagface_core.cores import usable_cores
 from cagface_core.fold import place
 from cagface_core.train.degrade import jpeg
 from cagface_core.train.photos import IGNORE, Photo, load_labels, load_square, read_photos
@@ -136,7 +136,7 @@ class _Pool:
         self.labels = [load_labels(p, INPUT_PX) for p in photos]
         odds = np.array([_HAND_MADE_WEIGHT if p.mask_is_hand_made else 1.0 for p in photos])
         self.odds = odds / odds.sum()
-        self.workers = ThreadPoolExecutor(os.cpu_count())  # OpenCV works outside Python's lock
+        self.workers = ThreadPoolExecutor(usable_cores())  # OpenCV works outside Python's lock
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Draw (N, 3, INPUT_PX, INPUT_PX) in [-1, 1] and labels (N, LABEL_PX, LABEL_PX)."""

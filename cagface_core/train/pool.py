@@ -5,7 +5,6 @@ The pictures lie on the device as uint8, so that a step of a fast GPU waits for 
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +26,7 @@ from cagface_core.attention import (
     to_signed,
 )
 from cagface_core.bisenet import COMPONENTS
+from cagface_core.cores import usable_cores
 from cagface_core.train import degrade as degrading
 from cagface_core.train import photos as reading
 from cagface_core.train.degrade import degrade
@@ -104,7 +104,7 @@ class Pool:
             return [_item(plan, photo, side, self.variants, parser, rng) for side in usable]
 
         def read() -> dict[str, Tensor]:
-            with ThreadPoolExecutor(os.cpu_count()) as workers:
+            with ThreadPoolExecutor(usable_cores()) as workers:
                 work = workers.map(prepare, range(len(photos)))
                 items = list(track(work, "reading photos", len(photos), transient=True,
                                    disable=not rank().leads))  # fmt: skip

@@ -212,7 +212,7 @@ def test_however_many_looks_are_made_at_once_the_same_faces_are_found(
     family = read(shared_data / "test_images" / "children_12.jpg")
     found = tiled.detect(family)
     assert len(found) >= 8
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr("cagface_core.look_team.usable_cores", lambda: cores)
     with TiledDetector() as other:
         assert other.detect(family) == found
         assert other.detect(family, found, search=False) == tiled.detect(
@@ -222,7 +222,7 @@ def test_however_many_looks_are_made_at_once_the_same_faces_are_found(
 
 
 def test_a_look_that_fails_fails_the_detection_and_no_later_one(portrait, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr("cagface_core.look_team.usable_cores", lambda: 4)
     with TiledDetector() as tiled:
         found = tiled.detect(portrait)
         with monkeypatch.context() as broken:

@@ -107,7 +107,7 @@ def test_only_files_are_begun_ahead(mode, ahead: bool):
 
 def test_as_many_networks_as_there_are_cores_and_no_more_than_memory_is_kept_for(monkeypatch):
     for cores, threads, expected in ((1, 1, 1), (2, 1, 2), (4, 3, 4), (16, 3, 4), (64, 63, 8)):
-        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr("cagface_core.workers.usable_cores", lambda cores=cores: cores)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert networks_at_once("cpu") == expected
         assert networks_at_once("cuda") == 1

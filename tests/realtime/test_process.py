@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cagface_core import usable_cores
 from realtime.process import Loading, age_s, in_own_thread
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +116,7 @@ def test_a_thread_of_its_own_leaves_no_pool_behind():
 
 
 def test_a_core_is_left_to_others_in_every_thread_unless_the_user_says_otherwise():
-    most = max(1, (os.cpu_count() or 2) - 1)
+    most = max(1, usable_cores() - 1)
     first, in_other_thread, again = run(THREADS)
     assert 1 <= first <= most
     assert first == in_other_thread == again
