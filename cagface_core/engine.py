@@ -85,7 +85,6 @@ class Engine:
             DeviceError: the device is not there.
         """
         where = find_place(device)
-        self.device = where.device
         if softer is None:
             model, self.facts = checkpoint.load_sr(sr_weights)
         else:
@@ -99,13 +98,16 @@ class Engine:
         runner = self._open(fold(model), where)
         self.graphs = runner if isinstance(runner, GraphRunner) else None
         self.runner = Sparing(runner)
+        self.device = self.runner.device
+        """Where all but CAGFace itself computes, which may be elsewhere."""
+        self._where = where.device
         self.counts, self._told = self.runner.counts, Counter[str]()
         self.parser = place(fold_norms(parser), self.device).requires_grad_(False)
         self._find_maps = self._component_maps
+        self._thread: ThreadPoolExecutor | None = None
         if self.device.type == "cuda":
             self._stream = torch.cuda.Stream(self.device)
-        self._thread: ThreadPoolExecutor | None = None
-        if self.device.type == "cpu":
+        else:
             self._find_maps = CpuGraphed(self._component_maps)
         if self.graphs is not None:
             graphed = Graphed(self._component_maps, GraphPool(self.device))
@@ -127,7 +129,7 @@ class Engine:
         return (
             f"CAGFace F={config['features']} L={config['units']} "
             f"{facts.get('objective', facts['protocol'])} "
-            f"({self.facts.sha256[:8]}{self._softer}) {self.runner.precision} on {self.device} "
+            f"({self.facts.sha256[:8]}{self._softer}) {self.runner.precision} on {self._where} "
             f"({self.path}, {self.why})"
         )
 
@@ -191,7 +193,7 @@ class Engine:
         ]
 
     def parse_aside(self, picture: Image) -> Parsing:
-        """Start :meth:`parse` of one crop beside other work, where the device can; not waiting."""
+        """Start :meth:`parse` of one crop beside other work; does not wait."""
         if self.device.type == "cuda":
             with torch.cuda.stream(self._stream):
                 (maps,) = self.parse([picture])
@@ -205,12 +207,9 @@ class Engine:
                 return maps
 
             return Parsing(done.query, wait)
-        if self.device.type == "cpu":
-            self._thread = self._thread or single_threaded("parse")
-            made = self._thread.submit(self.parse, [picture])
-            return Parsing(made.done, lambda: made.result()[0])
-        (maps,) = self.parse([picture])
-        return Parsing(lambda: True, lambda: maps)
+        self._thread = self._thread or single_threaded("parse")
+        made = self._thread.submit(self.parse, [picture])
+        return Parsing(made.done, lambda: made.result()[0])
 
     def close(self) -> None:
         """End the thread of :meth:`parse_aside`, once what it does is done."""

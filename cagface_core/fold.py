@@ -150,6 +150,19 @@ class FoldedCAGFace(nn.Module):
         return self.upsampler2(pad_context(features, self.last_reach))
 
 
+def trial() -> tuple[FoldedCAGFace, Tensor]:
+    """Make what a way of computing is tried with: a small network, and (1, C, H, W) for it.
+
+    On the processor, float32, random, and the same every time.
+    """
+    generator = torch.Generator().manual_seed(0)
+    network = place(FoldedCAGFace(CAGFaceConfig(16, 2)), "cpu").requires_grad_(False)
+    for values in network.parameters():
+        values.copy_(0.3 * torch.rand(values.shape, generator=generator) - 0.15)
+    block = torch.rand(1, network.config.in_channels, 24, 32, generator=generator) * 2 - 1
+    return network, block.contiguous(memory_format=torch.channels_last)
+
+
 def place(module: ModuleT, device: str | torch.device) -> ModuleT:
     """Move a network to a device, channels last: the layout that convolves fastest."""
     placed = module.to(device)

@@ -20,12 +20,11 @@ from torch import Tensor, nn
 
 from cagface_core.cagface import (
     Backbone,
-    CAGFaceConfig,
     ResidualUnit,
     pad_channels_last,
     pad_context,
 )
-from cagface_core.fold import FoldedCAGFace, fold, place
+from cagface_core.fold import FoldedCAGFace, fold, trial
 from cagface_core.quantise import (
     LAST,
     Ranges,
@@ -62,12 +61,7 @@ def quantise(network: FoldedCAGFace, ranges: Ranges) -> None:
 @cache
 def computes_int8() -> bool:
     """Whether 8 bit can be had here: a small network gives, but for rounding, what it should."""
-    generator = torch.Generator().manual_seed(0)
-    network = place(FoldedCAGFace(CAGFaceConfig(16, 2)), "cpu").requires_grad_(False)
-    for values in network.parameters():
-        values.copy_(0.3 * torch.rand(values.shape, generator=generator) - 0.15)
-    block = torch.rand(1, 6, 24, 32, generator=generator) * 2 - 1
-    block = block.contiguous(memory_format=torch.channels_last)
+    network, block = trial()
     ranges, faster = find_ranges(network, [block]), fold(network)
     try:
         with torch.inference_mode():

@@ -16,7 +16,7 @@ from cagface_core.cpu_graph import CpuGraphed
 from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import DeviceError
-from cagface_core.fold import FoldedCAGFace, by_pixel, fold, halved, place, spread
+from cagface_core.fold import FoldedCAGFace, by_pixel, fold, halved, place, spread, trial
 from cagface_core.fused import fuse
 from cagface_core.int8 import Int8Upsampler, computes_int8, quantise
 from cagface_core.openvino_runner import OpenVinoRunner
@@ -37,6 +37,10 @@ BATCHES = (1, 2, 4, 8)
 
 _DTYPES = {"cuda-graph": torch.float16, "cuda-eager": torch.float16, "cpu-bfloat16": torch.bfloat16}
 """On GPUs float16, not bfloat16: as fast, eight times as fine, and the weights ship in it."""
+
+
+_MOST_ERROR = 0.01
+"""Of the picture's deviation: many times what rounding does in float32."""
 
 
 class Runner(Protocol):
@@ -89,7 +93,9 @@ class TorchRunner:
             dtype: what it computes in.
             ranges: of its activations: most of it computes in 8 bit by them.
         """
-        self.path, self.device = where.path, where.device
+        self.path, self._computes_on = where.path, where.device
+        # Apple's GPU shares the processor's memory: there the network alone is its work.
+        self.device = torch.device("cpu") if where.device.type == "mps" else where.device
         self.precision = "int8" if ranges else str(dtype).removeprefix("torch.")
         self.dtype = dtype
         self.networks = _by_factor(network, where, dtype, ranges)
@@ -100,8 +106,8 @@ class TorchRunner:
     @torch.inference_mode()
     def __call__(self, block: Tensor, factor: int) -> Tensor:
         """Super-resolve a batch; see :class:`Runner`."""
-        block = block.to(dtype=self.dtype, memory_format=torch.channels_last)
-        return self.networks[factor](block).float()
+        block = block.to(self._computes_on, self.dtype, memory_format=torch.channels_last)
+        return self.networks[factor](block).float().to(self.device)
 
 
 def _by_factor(
@@ -259,11 +265,32 @@ def find_device(name: str) -> torch.device:
 def _computes(kind: str) -> bool:
     """Whether a GPU that is there can be used: this torch may be too new for it, or its driver."""
     try:
-        return float(torch.ones(2, device=kind).mul_(2).sum()) == 4
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if float(torch.ones(2, device=kind).mul_(2).sum()) != 4:
+            raise RuntimeError("it computes wrongly")
+        if kind == "mps":
+            _try(Place("mps", torch.device(kind)))
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         log.warning("the GPU is not used (%s); computing on the processor", reason)
         return False
+    return True
+
+
+def _try(where: Place) -> None:
+    """Compute there what is known: convolutions on Apple's GPUs have been wrong before.
+
+    Raises:
+        RuntimeError: it is something else that comes out.
+    """
+    network, block = trial()
+    here = Place("cpu-float32", torch.device("cpu"))
+    there = TorchRunner(network, where, torch.float32)
+    known = TorchRunner(network, here, torch.float32)
+    for factor in FACTORS:
+        expected = known(block, factor)
+        error = (there(block, factor) - expected).abs().max() / expected.std()
+        if not error < _MOST_ERROR:
+            raise RuntimeError(f"faces come out otherwise, by {float(error):.2g}")
 
 
 def find_place(name: str) -> Place:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from cagface_core import Enhanced, EnhancerConfig, FaceEnhancer, Foreseen, Frame
+from cagface_core.paths import Place
 from cagface_core.workers import networks_at_once, single_threaded
 
 SHOTS = (True, False, False, True, False, True, True, False)
@@ -132,3 +133,23 @@ def test_each_worker_computes_with_its_own_thread_and_no_other_thread_does_less(
         thread.join()
         assert later == [2]
     torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_apples_gpu_enhances_films_as_the_processor_does(
+    frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+):
+    """The processor stands in for it; all but CAGFace itself is the processor's anyway."""
+    config = EnhancerConfig(mode="file", device="cpu-float32", preset="pico", scale=2)
+    with FaceEnhancer(config) as enhancer:
+        expected, _ = in_order(enhancer, frames, 1)
+    monkeypatch.setattr("cagface_core.enhancer.find_device", torch.device)
+    monkeypatch.setattr(
+        "cagface_core.engine.find_place", lambda name: Place(name, torch.device("cpu"))
+    )
+    with FaceEnhancer(replace(config, device="mps")) as enhancer:
+        assert (enhancer.path, enhancer.on_device, enhancer.frames_ahead) == ("mps", False, 1)
+        pictures, done = in_order(enhancer, frames, enhancer.frames_ahead)
+    assert {outcome for enhanced in done for outcome in enhanced.outcomes} == {"enhanced"}
+    for picture, wanted in zip(pictures, expected, strict=True):
+        assert np.abs(picture.astype(int) - wanted).max() <= 1

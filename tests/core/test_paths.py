@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -50,17 +51,62 @@ def test_half_the_size_costs_less_and_is_the_whole_shrunk(network: FoldedCAGFace
     assert half.stem1.weight.data_ptr() == network.stem1.weight.data_ptr()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="its GPU computes")
+@pytest.fixture
+def asked_anew() -> Iterator[None]:
+    """What GPUs can is found out in this test, and forgotten after it."""
+    paths._computes.cache_clear()
+    yield
+    paths._computes.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+@pytest.mark.usefixtures("asked_anew")
 def test_a_gpu_that_cannot_compute_is_told_once_and_left_alone(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    paths._computes.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    if getattr(torch, kind).is_available():
+        pytest.skip("it computes")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: kind == "cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: kind == "mps")
     assert [find_device("auto").type for _ in range(2)] == ["cpu", "cpu"]
     assert len(caplog.messages) == 1
     assert re.search("the GPU is not used (.+); computing on the processor", caplog.text)
-    paths._computes.cache_clear()  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.usefixtures("asked_anew")
+def test_an_apple_gpu_is_taken_where_it_makes_the_same_faces(monkeypatch: pytest.MonkeyPatch):
+    """The processor stands in for it: what it is asked is computed for real."""
+    wrong = 0.0
+
+    class Elsewhere(TorchRunner):
+        def __call__(self, block: Tensor, factor: int) -> Tensor:
+            return super().__call__(block, factor) + (wrong if self.path == "mps" else 0)
+
+    device = torch.device
+    monkeypatch.setattr(paths, "TorchRunner", Elsewhere)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with monkeypatch.context() as here:
+        ones = torch.ones
+        here.setattr(torch, "ones", lambda n, device: ones(n))
+        here.setattr(torch, "device", lambda kind: device("cpu" if kind == "mps" else kind))
+        assert paths._computes("mps")
+        paths._computes.cache_clear()
+        wrong = 0.1
+        assert not paths._computes("mps")
+    assert find_device("auto") == CPU  # as it was found
+    monkeypatch.setattr(paths, "_computes", lambda _kind: True)
+    assert find_device("auto").type == "mps"
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_apples_path_takes_and_gives_what_lies_with_the_processor(
+    network: FoldedCAGFace, block: Tensor, factor: int
+):
+    expected = TorchRunner(network, Place("cpu-float32", CPU), torch.float32)(block, factor)
+    runner = TorchRunner(network, Place("mps", CPU), torch.float32)
+    assert (runner.path, runner.precision, runner.device) == ("mps", "float32", CPU)
+    torch.testing.assert_close(runner(block, factor), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("factor", FACTORS)
