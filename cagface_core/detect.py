@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal, Protocol
@@ -107,7 +107,7 @@ class _BothRanges(Closing):
     def _confirm(
         self,
         rgb: Image,
-        suggestions: Iterable[Detection],
+        suggestions: Sequence[Detection],
         found: Sequence[Detection],
         known: Sequence[Detection | Face],
     ) -> list[Detection]:

@@ -17,7 +17,6 @@ R = TypeVar("R")
 _MOST_AT_ONCE = 4
 """More gain little, and each takes 25 ms and 20 MB for models of its own."""
 
-
 Models: TypeAlias = Mapping[Range, BlazeFaceDetector]
 """Both models; for one look at a time."""
 
