@@ -143,8 +143,8 @@ def load_between(
 ) -> tuple[CAGFace | FoldedCAGFace, Checkpoint]:
     """Load ``path``, with ``share`` 0 to 1 of each weight taken from ``other``, folded.
 
-    Between weights of which one was trained on from the other, every mixture is a network as good
-    as they are. The facts are those of ``path``.
+    Between weights of which one was trained on from the other, or both from a third, every mixture
+    is a network about as good as they are. The facts are those of ``path``.
 
     Raises:
         WeightsError: a file is not readable, or the two are of different sizes.

@@ -1,6 +1,6 @@
-"""The demo clip in; docs/weights.png out: one face through every shipped network, at 100 %.
+"""The demo clip in; docs/weights.webp out: one face through every shipped network, at 100 %.
 
-    python tools/weights_sheet.py docs/weights.png
+    python tools/weights_sheet.py docs/weights.webp
 
 The upper row is the clip's face as it is and as weights ``clean`` see it, the lower row the same
 face after a webcam (blur, noise, H.264) and weights ``webcam`` and ``detail``.
@@ -71,5 +71,5 @@ if __name__ == "__main__":
             corner = (x * (CELL_PX + 4), y * (CELL_PX + BAR_PX))
             draw.text((corner[0] + 2, corner[1] + 5), label, fill="black", font=font)
             sheet.paste(Pillow.fromarray(picture), (corner[0], corner[1] + BAR_PX))
-    sheet.save(target, optimize=True)
+    sheet.save(target, quality=95)
     print(f"{target}: {sheet.width}x{sheet.height}")
