@@ -93,7 +93,7 @@ class _BothRanges(Closing):
         def look(models: Models, whole: _Region) -> list[Detection]:
             return whole.look(models["full"], rgb) or whole.look(models["short"], rgb)
 
-        return next(self._team.each(look, [_whole(rgb)]))
+        return self._team.each(look, [_whole(rgb)])[0]
 
     def _follow(self, rgb: Image, known: Sequence[Detection | Face]) -> list[Detection]:
         """Find known faces again by a closer look at each; the full range knows more profiles."""
@@ -183,12 +183,12 @@ class LiveDetector(_BothRanges):
     def _in_part(self, rgb: Image, part: int, found: Sequence[Detection]) -> list[Detection]:
         """Faces, other than those found already, that a look at one part suggests, best first."""
         parts = self._parts(rgb)
-        (seen,) = self._team.each(
+        seen = self._team.each(
             lambda models, region: region.look(models["full"], rgb), [parts[part % len(parts)]]
         )
         new = [
             d
-            for d in seen
+            for d in seen[0]
             if d.h >= self.SMALLEST_PX and not any(_is_near(d, other) for other in found)
         ]
         return new[: self.MOST_NEW]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -39,7 +39,7 @@ class LookTeam(Closing):
         at_once = min(usable_cores(), _MOST_AT_ONCE) if thorough else 1
         self._threads = ThreadPoolExecutor(at_once, "look") if at_once > 1 else None
 
-    def each(self, look: Callable[[Models, T], R], places: Iterable[T]) -> Iterator[R]:
+    def each(self, look: Callable[[Models, T], R], places: Iterable[T]) -> list[R]:
         """Look at some places.
 
         Args:
@@ -47,14 +47,13 @@ class LookTeam(Closing):
             places: of one picture.
 
         Returns:
-            What came of it, in order. With threads all are begun at once, else each as it is asked
-            for; an error comes where its result would.
+            What came of it, in their order.
 
         Raises:
-            ValueError: the team was closed; with the first result.
+            ValueError: the team was closed.
         """
         one = partial(self._with_models, look)
-        return self._threads.map(one, places) if self._threads else map(one, places)
+        return list(self._threads.map(one, places) if self._threads else map(one, places))
 
     def close(self) -> None:
         """Free all models, once the looks that were begun are done; closing twice is fine."""
