@@ -40,6 +40,8 @@ def save(shown: Shown, folder: Path) -> Path:
 def new_name(folder: Path, ending: str) -> Path:
     """A name in ``folder`` that tells the time to the millisecond; the folder is made.
 
+    Where that name is taken, the next millisecond is waited for.
+
     Raises:
         OutputError: the folder cannot be made.
     """
@@ -49,8 +51,10 @@ def new_name(folder: Path, ending: str) -> Path:
         raise OutputError(
             f"{folder}: the folder cannot be made ({error.strerror}); name another by --snapshots"
         ) from error
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")[:-3]
-    return folder / f"cagface-{stamp}{ending}"
+    while True:
+        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+        if not (path := folder / f"cagface-{stamp}{ending}").exists():
+            return path
 
 
 def _write(path: Path, rgb: Image) -> None:

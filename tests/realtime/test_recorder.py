@@ -179,6 +179,12 @@ def test_snapshots(tmp_path):
     assert default_folder().is_relative_to(Path.home())
 
 
+def test_snapshots_faster_than_their_names_change(tmp_path):
+    tiny = picture(0, 32, 32)
+    shown = Shown(Frame(tiny), Enhanced(tiny), tiny, 1)
+    assert len({save(shown, tmp_path) for _ in range(30)}) == 30
+
+
 def test_only_known_kinds_of_streams():
     with pytest.raises(ConfigError, match="udp://"):
         StreamSink("http://example.org/x", 96, 64, None)
