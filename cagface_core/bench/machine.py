@@ -16,7 +16,7 @@ import torch
 from cagface_core import checkpoint
 
 _PACKAGES = (
-    "cagface-live", "torch", "numpy", "mediapipe", "openvino", "safetensors", "pillow", "av",
+    "cagface-live", "numpy", "mediapipe", "openvino", "safetensors", "pillow", "av",
 )  # fmt: skip
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd")
 _MIB = 1 << 20
@@ -100,7 +100,8 @@ def _peak_memory_mib() -> int | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"opencv": cv2.__version__}  # of its four packages any may be installed
+    # OpenCV's is one of four packages; torch's own version tells which build it is.
+    found = {"opencv": cv2.__version__, "torch": str(torch.__version__)}
     for name in _PACKAGES:
         try:
             found[name] = version(name)

@@ -265,9 +265,9 @@ def _machine(results: Results) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     """Versions of what the figures depend on."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for name in (
-        "cagface-live", "torch", "torchmetrics", "numpy", "pillow", "opencv-contrib-python",
+        "cagface-live", "torchmetrics", "numpy", "pillow", "opencv-contrib-python",
         "mediapipe", "av", "spandrel",
     ):  # fmt: skip
         try:
