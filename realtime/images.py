@@ -12,9 +12,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pil
-from PIL import ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ImageCms, UnidentifiedImageError
 
 from cagface_core import Image, InputError, OutputError
+from realtime.exif import fit_exif, read_exif, upright
 from realtime.partial_file import PartialFile
 
 _log = logging.getLogger(__name__)
@@ -42,12 +43,14 @@ class Picture:
     """A picture: ``rgb`` (H, W, 3) uint8; ``alpha`` (H, W) uint8 or None.
 
     ``icc`` is the embedded RGB colour profile, None for sRGB; the numbers of ``rgb`` are in it.
-    ``notes`` say in a few words what was converted on reading.
+    ``exif`` is what shall be kept of the EXIF data. ``notes`` say in a few words what was
+    converted on reading.
     """
 
     rgb: Image
     alpha: NDArray[np.uint8] | None = None
     icc: bytes | None = None
+    exif: Pil.Exif | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -97,7 +100,12 @@ def _decode(path: Path, opened: Pil.Image) -> Picture:
     sixteen_bit = any("16" in str(tile[3]) for tile in getattr(opened, "tile", ()))
     opened.load()
     icc: bytes | None = opened.info.get("icc_profile")
-    picture = ImageOps.exif_transpose(opened)
+    exif = None
+    try:
+        exif = read_exif(opened)
+    except ValueError:
+        notes.append("EXIF data damaged")
+    picture = upright(opened)
 
     alpha = None
     if "A" in picture.getbands() or "transparency" in picture.info:
@@ -116,7 +124,7 @@ def _decode(path: Path, opened: Pil.Image) -> Picture:
     elif picture.mode not in ("RGB", "RGBA", "RGBX", "RGBa"):
         notes.append(f"{picture.mode} to RGB")
     picture, icc = _to_rgb(picture, icc)
-    return Picture(np.array(picture, dtype=np.uint8), alpha, icc, tuple(notes))
+    return Picture(np.array(picture, dtype=np.uint8), alpha, icc, exif, tuple(notes))
 
 
 def _eight_bit(path: Path, picture: Pil.Image) -> Pil.Image:
@@ -187,6 +195,10 @@ def write_picture(picture: Picture, path: Path, *, overwrite: bool) -> tuple[str
             white = Pil.new("RGBA", image.size, "white")
             image = Pil.alpha_composite(white, image).convert("RGB")
             notes.append("transparency on white")
+    if picture.exif is not None:
+        exif, left_out = fit_exif(picture.exif, *image.size, pil_format)
+        notes += [] if left_out is None else [left_out]
+        options = options if exif is None else options | {"exif": exif}
     file = PartialFile(path, overwrite=overwrite)
     try:
         try:
