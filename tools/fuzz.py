@@ -37,10 +37,10 @@ VIDEOS = (".mp4", ".mkv", ".webm", ".ts", ".mov", ".avi")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one case may use."""
+    """What one case may use: address space besides that of the libraries, which depends on them."""
 
     seconds: float = 30.0
-    memory_mib: int = 3000
+    memory_mib: int = 1800
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
@@ -161,7 +161,8 @@ def run_case(path: Path, limits: Limits) -> str:
 
 
 def _child(path: Path, output: Path, report: Path, limits: Limits) -> None:
-    most = limits.memory_mib << 20
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    most = pages * resource.getpagesize() + (limits.memory_mib << 20)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with report.open("w") as said:
@@ -190,8 +191,8 @@ def fuzz(cases: int, seed: int, keep: Path, limits: Limits) -> Counter[str]:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         seeds = make_seeds(Path(name) / "seeds")
         # Loaded once, before the forks.
-        for module in ("cli", "run_images", "run_video"):
-            import_module(f"realtime.{module}")
+        for module in ("torch", "realtime.cli", "realtime.run_images", "realtime.run_video"):
+            import_module(module)
         begun_s = time.monotonic()
         for case in range(cases):
             rng = random.Random(f"{seed}-{case}")
