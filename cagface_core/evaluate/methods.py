@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from cagface_core.evaluate.peers import load_peer
 from cagface_core.paste import upscale_frame
 from cagface_core.paths import find_device
 from cagface_core.types import Image
+
+log = logging.getLogger(__name__)
 
 BASELINE = "bicubic"
 """The method that gains are measured against."""
@@ -130,9 +133,14 @@ def retrained_peers(folder: Path, device: torch.device) -> list[Method]:
 
 
 def opencv_peers(data: Path) -> list[Method]:
-    """OpenCV's ready FSRCNN and ESPCN, those of ``DATA/peers/*_x4.pb`` that are there."""
-    paths = sorted((data / "peers").glob("*_x4.pb"))
-    return [open_opencv(path) for path in paths]
+    """OpenCV's ready FSRCNN and ESPCN, those of ``DATA/peers/*_x4.pb`` that it reads: 5.0 does."""
+    found: list[Method] = []
+    for path in sorted((data / "peers").glob("*_x4.pb")):
+        try:
+            found.append(open_opencv(path))
+        except WeightsError as error:
+            log.warning("left out: %s", error)
+    return found
 
 
 def open_opencv(path: Path) -> Method:
@@ -147,7 +155,9 @@ def open_opencv(path: Path) -> Method:
         network.setModel(path.stem.removesuffix("_x4").lower(), 4)
     except cv2.error as error:
         reason = str(error).splitlines()[0]
-        raise WeightsError(f"OpenCV cannot read {path} ({reason}); copy it again") from error
+        raise WeightsError(
+            f"OpenCV {cv2.__version__} cannot read {path} ({reason}); copy it again, or take 5.0"
+        ) from error
 
     def upscale(rgb: Image) -> Image:
         bgr = network.upsample(np.ascontiguousarray(rgb[..., ::-1]))

@@ -184,7 +184,7 @@ def test_landmarks_of_a_face_and_of_none(shared_data: Path):
 def test_the_shipped_weights_beat_bicubic_on_what_they_were_made_for(
     shared_data: Path, weights: str, degraded: bool, least_db: float
 ):
-    engine = Engine(checkpoint.find_sr("nano", weights), "cpu")
+    engine = Engine(checkpoint.find_sr("nano", weights), "cpu-float32")
     gains = []
     for index, photo in enumerate(read_photos(shared_data, "val")[::12]):
         hr = load_square(photo, 256)

@@ -1,6 +1,7 @@
 import argparse
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -86,10 +87,15 @@ def test_opencvs_ready_networks(shared_data: Path):
         assert method.upscale(lr[:40]).shape == (160, 256, 3)
 
 
-def test_a_damaged_opencv_network_is_named(tmp_path: Path):
-    path = tmp_path / "FSRCNN_x4.pb"
+def test_a_damaged_opencv_network_is_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "peers" / "FSRCNN_x4.pb"
+    path.parent.mkdir()
     path.write_bytes(b"no network")
-    with pytest.raises(WeightsError, match=r"OpenCV cannot read .*FSRCNN_x4\.pb"):
+    assert opencv_peers(tmp_path) == []
+    assert f"left out: OpenCV {cv2.__version__} cannot read {path}" in caplog.text
+    with pytest.raises(WeightsError, match=r"OpenCV [\d.]+ cannot read .*FSRCNN_x4\.pb"):
         open_opencv(path)
 
 
