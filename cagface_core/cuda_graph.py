@@ -17,6 +17,10 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
+_CAPTURING = threading.Lock()
+"""A process captures one graph at a time: a capture begins with waiting for the whole device, which
+fails in the midst of another one, and what cuDNN is to do meanwhile is set for all threads."""
+
 _WARM_UP_RUNS = 3  # cuDNN tries its algorithms in the first ones, none of which may be captured
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -87,7 +91,7 @@ class Graphed(Generic[OutputT]):
         Raises:
             torch.OutOfMemoryError: the device's memory does not hold the graph.
         """
-        with self.pool.lock:
+        with _CAPTURING, self.pool.lock:
             if self.captured(inputs):
                 return
             stream = self.pool.stream

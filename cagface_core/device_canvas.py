@@ -48,7 +48,7 @@ class RgbCanvas:
         """Enlarge a frame, (H, W, 3) uint8 on the device, as ``paste.upscale_frame`` does."""
         height, width = (scale * side for side in pixels.shape[:2])
         plain = resize(pixels.permute(2, 0, 1)[None].float(), height, width)
-        return cls(plain[0].round().clamp(0, 255))
+        return cls(plain[0].round_().clamp_(0, 255))
 
     def add(self, x: int, y: int, levels: Tensor) -> None:
         """See :class:`Canvas`."""
@@ -72,7 +72,7 @@ class PlanesCanvas:
         most = _most(picture.layout)
         for plane, place in zip(picture.planes, find_places(picture, scale), strict=True):
             large = _resample(_levels(send(plane, device)), scale, place)
-            planes.append(large.round().clamp(0, most))
+            planes.append(large.round_().clamp_(0, most))
         return cls(planes, standard(picture.layout))
 
     def add(self, x: int, y: int, levels: Tensor) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from cagface_core.attention import MAP_PX
 from cagface_core.consistency import resize
 from cagface_core.crop import BUCKETS_PX
-from cagface_core.cuda_graph import Graphed
+from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.device_canvas import Canvas, PlanesCanvas, RgbCanvas, send
 from cagface_core.device_steady import MOVE_NUMBERS, DeviceSteadier, Seen, blur, mix
 from cagface_core.engine import Engine
@@ -44,7 +44,10 @@ class Begun:
 class DeviceFrame:
     """Composes frames at one output scale."""
 
-    def __init__(self, engine: Engine, scale: int, limit_px: int, guard_levels: float) -> None:
+    def __init__(
+        self, engine: Engine, scale: int, limit_px: int, guard_levels: float, *,
+        captures: bool = True,
+    ) -> None:  # fmt: skip
         """Take the engine whose device is to be used.
 
         Args:
@@ -52,12 +55,15 @@ class DeviceFrame:
             scale: output scale 1, 2 or 4.
             limit_px: as for :meth:`cagface_core.engine.Engine.residual`.
             guard_levels: a residual of this mean size or more is refused.
+            captures: use graphs, which pay from the second time on.
         """
         self.engine, self.scale = engine, scale
         self.limit_px, self.guard_levels = limit_px, guard_levels
         self._graph: Graphed[_Outputs] | None = None
-        if (graphs := engine.graphs) is not None:
-            self._graph = Graphed(partial(self._compute, run=graphs.eager), graphs.pool)
+        if captures and (graphs := engine.graphs) is not None:
+            compute = partial(self._compute, run=graphs.eager)
+            # In memory of its own: it may be captured while another one's graphs run.
+            self._graph = Graphed(compute, GraphPool(engine.device))
 
     def capture(self, max_faces: int) -> None:
         """Capture the graphs of every bucket and batch that can come, before the first frame."""
@@ -179,7 +185,7 @@ class DeviceFrame:
         moves = numbers[:, :MOVE_NUMBERS]
         enhanced = mix(plain + residual, blurred, last_enhanced, last_blurred, moves)
         rows, columns = numbers[:, MOVE_NUMBERS:].view(len(numbers), 2, side).unbind(1)
-        mask = rows[:, :, None] * columns[:, None, :]
+        mask = rows[:, :, None] * columns[:, None, :] * passed[:, None, None]
         return _Outputs(enhanced - plain, mask, blurred, enhanced, passed)
 
     def _add(
@@ -214,10 +220,11 @@ class _Outputs(NamedTuple):
 
     Attributes:
         residual: (N, 3, scale*S, scale*S), what they add to the plain upscale, in levels.
-        mask: (N, scale*S, scale*S), where and how strongly they are shown.
+        mask: (N, scale*S, scale*S), where and how strongly they are shown; nought of what the guard
+            refused.
         blurred: (N, 3, S, S), and
         enhanced: (N, 3, scale*S, scale*S): see :class:`cagface_core.device_steady.Seen`.
-        passed: (N,) bool: whether the guard let it pass; where not, the residual is nought.
+        passed: (N,) bool: whether the guard let it pass.
     """
 
     residual: Tensor

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cagface_core import checkpoint
 from cagface_core.attention import (
+    MAP_PX,
     component_maps,
     make_block,
     parser_input,
@@ -26,7 +27,7 @@ from cagface_core.consistency import SIGMA_PX, hold, hold_coarse, resize
 from cagface_core.cpu_graph import CpuGraphed
 from cagface_core.crop import BUCKETS_PX, seen_side
 from cagface_core.cuda_graph import Graphed, GraphPool
-from cagface_core.errors import WeightsError
+from cagface_core.errors import DeviceError, WeightsError
 from cagface_core.fold import FoldedCAGFace, fold, place
 from cagface_core.fused import fold_norms
 from cagface_core.paste import upscale_frame
@@ -41,7 +42,7 @@ from cagface_core.paths import (
     find_place,
     open_runner,
 )  # fmt: skip
-from cagface_core.sparing import Sparing
+from cagface_core.sparing import Sparing, lacks_memory
 from cagface_core.tiles import tiled
 from cagface_core.types import Image, Picture
 from cagface_core.workers import single_threaded
@@ -82,7 +83,7 @@ class Engine:
 
         Raises:
             WeightsError: a file is missing, damaged or of another kind.
-            DeviceError: the device is not there.
+            DeviceError: the device is not there, or has no memory left.
         """
         where = find_place(device)
         if softer is None:
@@ -95,14 +96,33 @@ class Engine:
         )
         self.attention: str = model.config.attention
         self._channels = model.config.in_channels
-        runner = self._open(fold(model), where)
+        try:
+            self._settle(fold(model), fold_norms(parser), where)
+        except RuntimeError as error:
+            if not lacks_memory(error):
+                raise
+            raise DeviceError(
+                f"{where.device} has no memory left for the networks; "
+                "close other programs that use it, or choose --device cpu"
+            ) from error
+        protocol = self.facts.facts.get("protocol")
+        if protocol not in SIGMA_PX:
+            raise WeightsError(
+                f"{sr_weights} was trained for {protocol!r}; expected "
+                f"{' or '.join(SIGMA_PX)}: train it with 'cagface train sr'"
+            )
+        self.sigma_px = SIGMA_PX[protocol]
+
+    def _settle(self, network: FoldedCAGFace, parser: torch.nn.Module, where: Place) -> None:
+        """Bring both networks to where they compute."""
+        runner = self._open(network, where)
         self.graphs = runner if isinstance(runner, GraphRunner) else None
         self.runner = Sparing(runner)
         self.device = self.runner.device
         """Where all but CAGFace itself computes, which may be elsewhere."""
         self._where = where.device
         self.counts, self._told = self.runner.counts, Counter[str]()
-        self.parser = place(fold_norms(parser), self.device).requires_grad_(False)
+        self.parser = place(parser, self.device).requires_grad_(False)
         self._find_maps = self._component_maps
         self._thread: ThreadPoolExecutor | None = None
         if self.device.type == "cuda":
@@ -114,13 +134,8 @@ class Engine:
             blank = torch.zeros(1, 3, INPUT_PX, INPUT_PX, device=self.device)
             graphed.capture(blank)
             self._find_maps = graphed
-        protocol = self.facts.facts.get("protocol")
-        if protocol not in SIGMA_PX:
-            raise WeightsError(
-                f"{sr_weights} was trained for {protocol!r}; expected "
-                f"{' or '.join(SIGMA_PX)}: train it with 'cagface train sr'"
-            )
-        self.sigma_px = SIGMA_PX[protocol]
+        self.no_maps = torch.zeros(1, 3, MAP_PX, MAP_PX, device=self.device)
+        """Heatmaps of a face of which none could be made."""
 
     @property
     def description(self) -> str:

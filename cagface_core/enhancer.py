@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Self, TypeVar
+from dataclasses import dataclass, replace
+from typing import Self
 
 import cv2
 import numpy as np
@@ -44,9 +44,9 @@ from cagface_core.types import (
     Outcome,
     Picture,
     Planes,
-)
+)  # fmt: skip
 from cagface_core.watch import Watcher
-from cagface_core.workers import networks_at_once, single_threaded
+from cagface_core.workers import later, networks_at_once, single_threaded
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class FaceEnhancer:
         Raises:
             ConfigError: preset and weights do not go together.
             WeightsError: a weights file is missing or damaged.
-            DeviceError: the device is not there.
+            DeviceError: the device is not there, or has no memory left.
         """
         self.config = config or EnhancerConfig()
         kind = find_device(self.config.device).type
@@ -130,20 +130,28 @@ class FaceEnhancer:
             if self.config.detail < 1:
                 softer = checkpoint.find_sr(preset, "webcam"), 1 - self.config.detail
             engine = Engine(weights, self.config.device, self.config.parser, softer)
-            if self._warm:
-                engine.prepare(self.tuning.scale, self.tuning.max_crop_px)
             self._engines[preset] = engine
+            if self._warm:
+                self._prepare(engine, replace(self.tuning, preset=preset))
         if max_crop_px is not None:
-            self._engines[preset].prepare(self.tuning.scale, max_crop_px, BUCKETS_PX[-1])
+            tuning = replace(self.tuning, preset=preset, max_crop_px=max_crop_px)
+            self._prepare(self._engines[preset], tuning, BUCKETS_PX[-1])
         return self._engines[preset]
+
+    def _prepare(self, engine: Engine, tuning: Tuning, *most_px: int) -> None:
+        """Make ready for frames, so that none of them is slow."""
+        engine.prepare(tuning.scale, tuning.max_crop_px, *most_px)
+        if self.on_device:
+            self.device_frame(tuning).capture(self.config.max_faces)
 
     def device_frame(self, tuning: Tuning) -> DeviceFrame:
         """What composes frames on the device with this tuning."""
         key = tuning.preset, tuning.scale, tuning.max_crop_px
         if key not in self._device_frames:
             self._device_frames[key] = DeviceFrame(
-                self.load(tuning.preset), tuning.scale, tuning.max_crop_px, _GUARD_MEAN_LEVELS
-            )
+                self.load(tuning.preset), tuning.scale, tuning.max_crop_px, _GUARD_MEAN_LEVELS,
+                captures=self.config.mode != "image",
+            )  # fmt: skip
         return self._device_frames[key]
 
     @property
@@ -227,8 +235,8 @@ class FaceEnhancer:
         def compose() -> _Composed | None:
             return begun and self._compose(begun, work, maps, clock)
 
-        on_device = _later(compose, beside) if begun else compose
-        faces = network if begun else _later(network, beside)
+        on_device = later(compose, beside) if begun else compose
+        faces = network if begun else later(network, beside)
 
         def finish() -> Enhanced:
             composed = on_device()
@@ -305,9 +313,10 @@ class FaceEnhancer:
         """Run once on a blank frame: no early one is slow, nor the first of another preset."""
         rgb = np.full((height, width, 3), 128, np.uint8)
         self.detector.detect(rgb)
-        if self.on_device:
-            self.device_frame(self.tuning).capture(self.config.max_faces)
-        self.engine.prepare(self.tuning.scale, self.tuning.max_crop_px)
+        begun = self._begin(Frame(rgb), self.tuning)  # its memory first, graphs take what is left
+        self._prepare(self.engine, self.tuning)
+        if begun:
+            begun.canvas.fetch()
         self._warm = True
 
     def close(self) -> None:
@@ -341,13 +350,10 @@ class FaceEnhancer:
         for chosen in batches(
             [(p.shape[0], *g) for p, g in zip(pictures, work.grids, strict=True)]
         ):
+            some = [pictures[i] for i in chosen], [maps[i] for i in chosen]
+            scale, limit_px = work.grids[chosen[0]][1], work.tuning.max_crop_px
             try:
-                batch = work.engine.residual(
-                    [pictures[i] for i in chosen],
-                    [maps[i] for i in chosen],
-                    work.grids[chosen[0]][1],
-                    work.tuning.max_crop_px,
-                )
+                batch = work.engine.residual(*some, scale, limit_px)
             except RuntimeError as error:
                 side = pictures[chosen[0]].shape[0]
                 self._tell(f"the network failed on {len(chosen)} crops of {side} px", error)
@@ -387,12 +393,6 @@ class _Work:
     device_steadier: DeviceSteadier
 
 
-_T = TypeVar("_T")
 _Composed = tuple[Image | Planes, list[Outcome]]
 _Faces = tuple[list[Floats | None], list[Outcome]]
 """What the network adds to each face, None where nothing, and what became of it."""
-
-
-def _later(work: Callable[[], _T], beside: ThreadPoolExecutor | None) -> Callable[[], _T]:
-    """Begin some work beside, and give what waits for it; or the work itself, for later."""
-    return beside.submit(work).result if beside else work

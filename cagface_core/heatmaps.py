@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-import torch
 from torch import Tensor
 
-from cagface_core.attention import MAP_PX
 from cagface_core.engine import Engine
 from cagface_core.state import Asked, State
 from cagface_core.types import Crop, Face, Image
@@ -54,9 +53,10 @@ class Heatmaps:
                 del state.parsing[key]
                 self._keep(asked, state)
         for face, crop, picture in zip(faces, crops, pictures, strict=True):
-            found = state.attention.find(face, crop, picture, time_s, patience)
-            hits += found is not None
+            found = None
             try:
+                found = state.attention.find(face, crop, picture, time_s, patience)
+                hits += found is not None
                 if found is None and not self._waits:
                     found = state.attention.newest(face, crop)
                     if found is not None and face.id not in state.parsing:
@@ -67,10 +67,9 @@ class Heatmaps:
                     state.attention.keep(face, crop, picture, time_s, found)
             except RuntimeError as error:  # old heatmaps, or none, are better than no face
                 self._tell("the components cannot be found", error)
-                if found is None:
-                    found = state.attention.newest(face, crop)
-                if found is None:
-                    found = torch.zeros(1, 3, MAP_PX, MAP_PX, device=engine.device)
+                with suppress(RuntimeError):
+                    found = state.attention.newest(face, crop) if found is None else found
+                found = engine.no_maps if found is None else found
             maps.append(found)
         return maps, hits
 

@@ -39,6 +39,9 @@ _DTYPES = {"cuda-graph": torch.float16, "cuda-eager": torch.float16, "cpu-bfloat
 """On GPUs float16, not bfloat16: as fast, eight times as fine, and the weights ship in it."""
 
 
+_LEAST_BYTES = 1 << 30
+"""What a GPU must have left to be taken unasked: networks, their work and graphs."""
+
 _MOST_ERROR = 0.01
 """Of the picture's deviation: many times what rounding does in float32."""
 
@@ -263,10 +266,15 @@ def find_device(name: str) -> torch.device:
 
 @cache
 def _computes(kind: str) -> bool:
-    """Whether a GPU that is there can be used: this torch may be too new for it, or its driver."""
+    """Whether a GPU that is there can be used: this torch, or its driver, may be too new for it.
+
+    Or other programs take its memory.
+    """
     try:
         if float(torch.ones(2, device=kind).mul_(2).sum()) != 4:
             raise RuntimeError("it computes wrongly")
+        if kind == "cuda" and (free := torch.cuda.mem_get_info()[0]) < _LEAST_BYTES:
+            raise RuntimeError(f"of its memory only {free >> 20} MiB are left")
         if kind == "mps":
             _try(Place("mps", torch.device(kind)))
     except (RuntimeError, AssertionError, TypeError) as error:

@@ -16,11 +16,22 @@ log = logging.getLogger(__name__)
 
 _LEAST_TILE_PX = 2 * OVERLAP_PX  # smaller, a tile would be all overlap
 
+_WANT = (
+    "out of memory", "unable to find an engine", "ALLOC_FAILED", "can't allocate memory",
+)  # fmt: skip
+"""What torch, cuDNN, cuBLAS and the processor's allocator say of it; cuDNN of its workspace."""
+
+
+def lacks_memory(error: RuntimeError) -> bool:
+    """Whether something failed for want of memory, as far as its words tell."""
+    return any(words in str(error) for words in _WANT)
+
 
 class Sparing:
     """A runner that halves a batch, then a picture, where the memory does not hold it.
 
-    What did not fit once is not tried again.
+    What did not fit once is not tried again, until nothing at all fits: then it has nothing to do
+    with the sizes, and all of them are tried anew.
     """
 
     def __init__(self, inner: Runner) -> None:
@@ -43,7 +54,9 @@ class Sparing:
         if self._too_many_px is None or pixels < self._too_many_px:
             try:
                 return self.inner(block, factor)
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if not lacks_memory(error):
+                    raise
                 self._too_many_px = pixels
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
@@ -51,6 +64,7 @@ class Sparing:
             self._note("memory_batches", f"a batch of {count} faces is split")
             return torch.cat([self(half, factor) for half in block.chunk(2)])
         if max(height, width) <= _LEAST_TILE_PX:
+            self._too_many_px = None
             raise torch.OutOfMemoryError(
                 f"{self.device} has no memory for {width}x{height} px; "
                 "close other programs that use it, or choose --device cpu"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import torch
 
 from cagface_core.cores import usable_cores
 
 _MOST_NETWORKS = 8  # the frame of each is held, enlarged
+
+ResultT = TypeVar("ResultT")
 
 
 def networks_at_once(kind: str) -> int:
@@ -22,6 +26,11 @@ def networks_at_once(kind: str) -> int:
     if kind != "cpu":
         return 1
     return min(torch.get_num_threads() + 1, usable_cores(), _MOST_NETWORKS)
+
+
+def later(work: Callable[[], ResultT], beside: ThreadPoolExecutor | None) -> Callable[[], ResultT]:
+    """Begin some work beside, and give what waits for it; or the work itself, for later."""
+    return beside.submit(work).result if beside else work
 
 
 def single_threaded(name: str, count: int = 1) -> ThreadPoolExecutor:

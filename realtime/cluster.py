@@ -163,7 +163,8 @@ class _Shift:
         ray, crowd = self.ray, self.crowd
         worker_class = ray.remote(num_cpus=crowd.cpus, num_gpus=crowd.gpus)(PieceWorker)
         recruit = ray.put(self.recruit)
-        device = self.path or self.recruit.config.device
+        asked = self.recruit.config.device
+        device = asked if ":" in asked else self.path or asked  # cuda:1 is a path's second GPU
         if device == "auto" and not crowd.gpus:
             device = "cpu"  # GPUs of that machine are not its own
         for _ in range(count):

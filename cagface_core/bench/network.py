@@ -117,7 +117,12 @@ def measure_networks(
                     if rate and gflop / rate * 1000 > plan.most_ms:
                         left_out.append(f"{batch} of {side_px} px")
                         continue
-                    row = _row(preset, network, runner, block, gflop, plan.budget)
+                    try:
+                        row = _row(preset, network, runner, block, gflop, plan.budget)
+                    except RuntimeError as error:  # for want of memory, most of the time
+                        reason = f"no {batch} of {side_px} px: {str(error).splitlines()[0]}"
+                        results.notes.append(f"{preset} on {runner.path}: {reason}")
+                        continue
                     results.network.append(row)
                     rate = max(rate, gflop / row.best_ms * 1000)
             if left_out:

@@ -43,14 +43,21 @@ def measure_roofline(device: torch.device, budget: Budget, notes: list[str]) -> 
             reason = str(error).splitlines()[0]
             note = f"no matrix-multiply rate at {precision}: {reason}"
             notes += [note] if note not in notes else []
-    return [*rates, _copy(device, budget)]
+    try:
+        rates.append(_copy(device, budget))
+    except RuntimeError as error:
+        note = f"no copy rate: {str(error).splitlines()[0]}"
+        notes += [note] if note not in notes else []
+    return rates
 
 
 def combined(before: list[Rate], after: list[Rate], notes: list[str]) -> list[Rate]:
     """The better of two measurements of each rate; notes say where the machine was not quiet."""
     found: list[Rate] = []
     for rate in before:
-        again = next(r for r in after if (r.what, r.precision) == (rate.what, rate.precision))
+        again = next(
+            (r for r in after if (r.what, r.precision) == (rate.what, rate.precision)), rate
+        )
         better, worse = sorted((rate, again), key=lambda r: r.best, reverse=True)
         found.append(better)
         if min(better.median, worse.best) < _QUIET * better.best:

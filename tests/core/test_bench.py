@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from cagface_core.bench import network as network_bench
 from cagface_core.bench import report
 from cagface_core.bench.chart import draw
 from cagface_core.bench.flops import multiply_adds
@@ -218,6 +219,24 @@ def test_a_call_that_would_last_too_long_is_left_out_and_told():
     assert [(r.side_px, r.batch, r.path) for r in results.network] == [(64, 1, "cpu-float32")]
     (note,) = results.notes
     assert "left out 8 of 64 px, 1 of 256 px, 8 of 256 px" in note
+
+
+def test_what_the_memory_does_not_hold_is_left_out_and_told(monkeypatch):
+    def full(*_args, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore")
+
+    results = Results({})
+    plan = NetworkPlan(["pico"], BRIEF, (64,), (2,), 60_000)
+    monkeypatch.setattr(network_bench, "sample", full)
+    measure_networks(plan, "cpu-float32", results, quiet)
+    told = "CUDA out of memory. Tried to allocate 2.00 GiB"
+    assert (results.network, results.notes) == ([], [f"pico on cpu-float32: no 2 of 64 px: {told}"])
+    rates = measure_roofline(CPU, BRIEF, [])
+    monkeypatch.setattr(torch, "zeros_like", full)
+    less, notes = measure_roofline(CPU, BRIEF, results.notes), []
+    assert [r.what for r in less] == [r.what for r in rates][:-1]
+    assert results.notes[1:] == [f"no copy rate: {told}"]
+    assert len(combined(rates, less, notes)) == len(rates)
 
 
 def test_the_ratios(results, shared_data):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from cagface_core.cuda_graph import Graphed
+from cagface_core.cuda_graph import _CAPTURING, Graphed
 
 
 @pytest.fixture
@@ -38,3 +38,22 @@ def test_what_does_not_fit_is_said_once_and_runs_without(graphed: Any, caplog: A
     assert caplog.messages == [
         "no CUDA graph for ((200,),): such run without (CUDA out of memory.)"
     ]  # fmt: skip
+
+
+def test_a_process_captures_one_graph_at_a_time():
+    pools: list[Any] = [SimpleNamespace(lock=threading.RLock()) for _ in range(2)]
+    some = torch.zeros(3)
+    ended = threading.Event()
+
+    def capture() -> None:
+        graphed = Graphed(lambda x: x, pools[1])
+        graphed._graphs[((3,),)] = None  # pyright: ignore[reportArgumentType]
+        graphed.capture(some)
+        ended.set()
+
+    with _CAPTURING, pools[0].lock:
+        thread = threading.Thread(target=capture)
+        thread.start()
+        assert not ended.wait(0.2)
+    assert ended.wait(10)
+    thread.join()

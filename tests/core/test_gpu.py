@@ -238,7 +238,7 @@ def test_a_full_device_degrades_and_counts():
     expected = engine.residual(pictures, maps, 4)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
-    limit = torch.cuda.memory_reserved() + 256 * 2**20  # graphs of other tests hold some of it
+    limit = torch.cuda.memory_reserved() + 320 * 2**20  # graphs of other tests hold some of it
     torch.cuda.set_per_process_memory_fraction(limit / total)
     try:
         got = engine.runner(torch.zeros(8, 6, 256, 256, device="cuda"), 4)
