@@ -14,7 +14,7 @@ from realtime.stats import Summary
 
 _VIDEOS = (
     *SUFFIXES, ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv",
-    ".vob", ".mxf", ".asf", ".divx",
+    ".vob", ".mxf", ".asf", ".divx", ".dv", ".mod", ".tod", ".qt", ".3g2", ".m2v", ".f4v",
 )  # fmt: skip
 """What is taken for a video in a folder; a file that is named is taken whatever its suffix."""
 
@@ -44,7 +44,8 @@ def plan_videos(
     Args:
         sources: files, folders, patterns such as ``clips/*.mp4``.
         output: a file for one file, else a folder.
-        recursive: take the videos in folders within folders too, into such folders.
+        recursive: take the videos in folders within folders too, into such folders; but those in
+            ``output`` are results.
         suffix: of the files in an output folder; None is the source's, ``.mkv`` where that kind
             of file cannot be written.
 
@@ -56,13 +57,15 @@ def plan_videos(
     found: list[tuple[Path, Path]] = []
     for source in sources:
         if Path(source).exists():
-            found += _in_place(Path(source), recursive=recursive)
+            found += _in_place(Path(source), output, recursive=recursive)
         elif glob.has_magic(source):
             several = True
             # Path.glob takes no absolute pattern.
             names = glob.glob(source, recursive=recursive)  # noqa: PTH207
             matches = sorted(Path(name) for name in names)
-            taken = [pair for path in matches for pair in _in_place(path, recursive=recursive)]
+            taken = [
+                pair for path in matches for pair in _in_place(path, output, recursive=recursive)
+            ]
             if not taken:
                 raise InputError(f"{source}: no video has such a name; check the pattern")
             found += taken
@@ -88,17 +91,19 @@ def plan_videos(
     return planned
 
 
-def _in_place(path: Path, *, recursive: bool) -> list[tuple[Path, Path]]:
+def _in_place(path: Path, output: Path, *, recursive: bool) -> list[tuple[Path, Path]]:
     """The videos at a path, each with its place below an output folder."""
     if not path.is_dir():
         return [(path, Path(path.name))]
     inside = path.rglob("*") if recursive else path.iterdir()
+    base, made = path.resolve(), output.resolve()
     videos = sorted(
         item
         for item in inside
         if item.suffix.lower() in _VIDEOS
         and item.is_file()
         and not any(part.startswith(".") for part in item.relative_to(path).parts)
+        and (made == base or not (base / item.relative_to(path)).is_relative_to(made))
     )
     if not videos:
         more = "" if recursive else "; --recursive looks into the folders within"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cagface_core import ConfigError, EnhancerConfig, Image
 from realtime.options import Context, add_enhancer_arguments, enhancer_config
-from realtime.partial_file import check_output
+from realtime.partial_file import check_apart, check_output
 
 if TYPE_CHECKING:
     from realtime.run import Started
@@ -152,9 +152,13 @@ def print_start(context: Context, started: Started) -> None:
         context.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def check_stats_place(arguments: argparse.Namespace) -> None:
-    """Find out before a run whether ``--stats-json`` can be written. Raises `OutputError`."""
+def check_stats_place(arguments: argparse.Namespace, *others: Path | None) -> None:
+    """Find out before a run whether ``--stats-json`` can be written. Raises `OutputError`.
+
+    It may take the place of older ones, but not of ``others``, files of the same run.
+    """
     if arguments.stats_json is not None:
+        check_apart(arguments.stats_json, *(other for other in others if other is not None))
         check_output(arguments.stats_json, overwrite=True)
 
 

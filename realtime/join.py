@@ -7,13 +7,14 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 from av.container import OutputContainer
-from av.stream import Stream
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from realtime.encoders import Chosen
@@ -22,6 +23,7 @@ from realtime.piece_file import read_piece
 from realtime.source import SourceInfo
 from realtime.stream_copy import StreamCopy
 
+_NEAR = Fraction(1, 10)
 _LONGEST_IN_MP4 = 2**31 - 1
 """How long a frame may be shown there, in units of the time base."""
 
@@ -79,6 +81,9 @@ def join(
         # Opaque: PyAV looks for an encoder otherwise, and finds none by the decoder's name of AV1.
         video = container.add_stream_from_template(first.streams.video[0], opaque=not hevc)
         video.time_base = info.time_base
+        video.disposition = Disposition.default
+        if rate := _rate([time for piece in journal.pieces for time in piece.pts], info):
+            video.codec_context.framerate = rate
         if hevc:
             video.codec_context.codec_tag = "hvc1"  # by its other name Apple's players refuse it
         copy = None
@@ -145,6 +150,16 @@ def _durations(pts: list[int], info: SourceInfo) -> list[int]:
     known = to_end > 0 and len(pts) >= (info.frame_count or 0)
     last = to_end if known else min([info.step, *steps[-1:]])
     return [*steps, last]
+
+
+def _rate(pts: list[int], info: SourceInfo) -> Fraction | None:
+    """What the file tells of its rate, in Hz: the source's, or the average where that is off."""
+    if len(pts) < 2 or pts[-1] == pts[0]:
+        return info.rate
+    average = (len(pts) - 1) / ((pts[-1] - pts[0]) * info.time_base)
+    if info.rate and abs(info.rate / average - 1) < _NEAR:
+        return info.rate
+    return average.limit_denominator(1001)
 
 
 def _open(path: Path, info: SourceInfo, copy_from: Path | None) -> OutputContainer:

@@ -23,7 +23,7 @@ from realtime.ahead import Piece
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 """Of what the folder holds; another one is begun anew."""
 
 
@@ -92,9 +92,10 @@ class Journal:
             file = self.file(piece.start).with_suffix(".json")
             file.write_text(json.dumps(note), encoding="utf-8")
         _to_disk(self.unfinished())
+        entry = asdict(piece) | {"bytes": self.unfinished().stat().st_size}
         self.unfinished().replace(self.file(piece.start))
         with (self.folder / "pieces.jsonl").open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(asdict(piece)) + "\n")
+            lines.write(json.dumps(entry) + "\n")
             lines.flush()
             os.fsync(lines.fileno())
         self._take(piece)
@@ -172,10 +173,12 @@ def _read(folder: Path, wanted: Mapping[str, object]) -> list[DonePiece]:
             entry = json.loads(line)
             following = entry["following"]
             entry["following"] = None if following is None else Piece(**following)
+            size = entry.pop("bytes")
             piece = DonePiece(**entry)
         except (ValueError, KeyError, TypeError):
             continue  # cut off: its piece is made again
-        if _file(folder, piece.start).is_file():
+        file = _file(folder, piece.start)
+        if file.is_file() and file.stat().st_size == size:  # or it is made again
             pieces.append(piece)
     return pieces
 

@@ -113,7 +113,7 @@ def _run(arguments: argparse.Namespace, context: Context, status: Status) -> Sum
 
     if arguments.virtual_camera and arguments.no_virtual_camera:
         raise ConfigError("--virtual-camera and --no-virtual-camera contradict each other")
-    check_stats_place(arguments)
+    check_stats_place(arguments, Path(str(arguments.webcam)), arguments.record)
     for name in ("fps", "seconds"):
         value: float | None = getattr(arguments, name)
         if value is not None and not 0 < value < math.inf:

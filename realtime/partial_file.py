@@ -27,6 +27,14 @@ def check_output(final: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{final} exists already; pass --overwrite to replace it")
 
 
+def check_apart(place: Path, *others: Path) -> None:
+    """Refuse to write over another file of the same run. Raises `OutputError`."""
+    for other in others:
+        same = place.resolve() == other.resolve()
+        if same or (place.exists() and other.exists() and place.samefile(other)):
+            raise OutputError(f"{place} is read or made by this run itself; choose another name")
+
+
 class PartialFile:
     """A hidden file beside ``final``, with the same suffix, renamed to it by `commit`.
 

@@ -20,7 +20,7 @@ from realtime.film_report import write_report
 from realtime.journal import Journal, open_journal
 from realtime.loop import LoopOptions, Resettable, run_loop
 from realtime.options import settings_of
-from realtime.partial_file import check_output
+from realtime.partial_file import check_apart, check_output
 from realtime.piece_maker import FilmWork, composed, finder_of
 from realtime.process import in_own_thread, keep_memory, leave_a_core
 from realtime.run import RunEnhancer, Started, Watcher
@@ -97,7 +97,8 @@ def run_video(
             width *= 2
         check_output(job.output, overwrite=job.overwrite)
         if job.report is not None:
-            check_output(job.report, overwrite=True)
+            check_apart(job.report, job.source, job.output)
+            check_output(job.report, overwrite=job.overwrite)
         journal = open_journal(job.output, _facts(job, info))
         notes = FilmNotes(job.scale) if job.report is not None else None
         sink = stack.enter_context(

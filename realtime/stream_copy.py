@@ -18,9 +18,13 @@ from realtime.video_in import open_input
 _log = logging.getLogger(__name__)
 
 _COPIED = ("audio", "subtitle")
+_COVERS = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
+"""What Matroska keeps as a file within the file: name's suffix and type by coding."""
+
 _OF_THE_OLD_FILE = (
     "encoder", "duration", "major_brand", "minor_version", "compatible_brands", "number_of_frames",
     "number_of_bytes", "bps", "rotate", "handler_name", "vendor_id", "filename", "mimetype",
+    "alpha_mode",
 )  # fmt: skip
 """Metadata that tell of the container or stream they were in, and not of what is in it."""
 
@@ -101,24 +105,29 @@ class StreamCopy:
             self._attach(stream)
         elif stream.type == "audio" and not audio:
             return
+        elif _is_cover(stream) and self._output.format.name == "matroska":
+            self._attach_cover(stream)
         elif stream.type in _COPIED or _is_cover(stream):
             try:
                 copy = self._output.add_stream_from_template(stream)
             except ValueError as error:
                 if stream.type == "audio":
+                    audio_as = stream.codec_context.name
+                    instead = "use a name that ends in .mkv"
+                    if self._output.format.name == "matroska":
+                        instead = "convert it first (ffmpeg -i IN -c:v copy -c:a flac NEW.mkv)"
                     raise OutputError(
-                        f"{self._name}: this kind of file cannot hold the "
-                        f"{stream.codec_context.name} audio of the input; use a name that ends in "
-                        ".mkv, or pass --no-audio"
+                        f"{self._name}: this kind of file cannot hold the {audio_as} audio of the "
+                        f"input; {instead}, or pass --no-audio"
                     ) from error
                 self._left.append(_named(stream))
                 return
             copy.metadata.update(kept(stream.metadata))
             copy.disposition = stream.disposition
             self._streams[stream.index] = copy
-        elif stream.type != "video":
+        elif stream.type != "video" and "timecode" not in stream.metadata:  # that is made anew
             self._left.append(_named(stream))
-        elif not self.video_metadata:
+        elif stream.type == "video" and not self.video_metadata:
             self.video_metadata = kept(stream.metadata)
 
     def _attach(self, stream: AttachmentStream) -> None:
@@ -128,6 +137,15 @@ class StreamCopy:
         self._output.add_attachment(
             stream.name or "attachment", stream.mimetype or "application/octet-stream", stream.data
         )
+
+    def _attach_cover(self, stream: Stream) -> None:
+        suffix, mimetype = _COVERS.get(stream.codec_context.name, ("", ""))
+        with open_input(self._path) as another:
+            cover = next(another.demux(another.streams[stream.index]))
+            if suffix and cover.size:
+                self._output.add_attachment(f"cover.{suffix}", mimetype, bytes(cover))
+            else:
+                self._left.append(_named(stream))
 
     def _take_chapters(self) -> None:
         chapters = self._input.chapters()
@@ -147,6 +165,8 @@ class StreamCopy:
                 return
             if packet is None:
                 return
+            if packet.dts is None and packet.size and _is_cover(packet.stream):
+                packet.pts = packet.dts = 0  # a cover picture has no time
             if packet.dts is not None:  # the last, empty packet only says that all is read
                 yield packet
 

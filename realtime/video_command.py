@@ -90,7 +90,8 @@ def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
     from realtime.commands import check_stats_place, print_summary
     from realtime.report import video_table
 
-    check_stats_place(arguments)
+    sources = [Path(source) for source in arguments.sources]
+    check_stats_place(arguments, *sources, arguments.output, arguments.report)
     options = enhancer_config(arguments, "file")
     planned = plan_videos(
         arguments.sources, arguments.output, recursive=arguments.recursive, suffix=arguments.suffix

@@ -26,6 +26,9 @@ from realtime.source import SourceInfo, shown_as
 
 _log = logging.getLogger(__name__)
 
+_FASTEST_HZ = 1000
+"""Raw DV tells 60,000 on average."""
+
 _JUMP_S = 1
 """Times that run back by more than this belong to another clock; by less, to frames in disorder."""
 _NETWORK_TIMEOUT_S = (10.0, 5.0)
@@ -121,6 +124,8 @@ class VideoSource:
         self._container = open_input(self._location, demuxer, url=url)
         try:
             self._stream = stream = self._choose_stream()
+            if stream.metadata.get("alpha_mode") == "1":
+                _log.warning("%s: its transparency, as WebM has it, is left out", self._location)
             time_base = stream.time_base or Fraction(1, 90_000)
             aspect = stream.sample_aspect_ratio or Fraction(1)
             self._deinterlacer = Deinterlacer(self._location, time_base, aspect)
@@ -140,7 +145,8 @@ class VideoSource:
         self._reader = PlaneReader(first, tags, self._orientation) if planes else None
 
         turned = self._orientation.transpose
-        rate = stream.average_rate or stream.base_rate or stream.guessed_rate
+        told = (stream.average_rate, stream.base_rate, stream.guessed_rate)
+        rate = next((rate for rate in told if rate and rate <= _FASTEST_HZ), None)
         start = stream.start_time if stream.start_time is not None else first.pts or 0
         self.info = SourceInfo(
             name=self._location,

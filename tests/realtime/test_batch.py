@@ -48,6 +48,17 @@ def test_a_folder_gives_its_videos_and_those_within_if_asked(shelf):
     )
 
 
+def test_results_are_not_enhanced_again(shelf):
+    before = plan_videos([str(shelf / "shelf")], shelf / "shelf" / "better", recursive=True)
+    for item in before:
+        item.output.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shelf / "a.mp4", item.output)
+    again = plan_videos([str(shelf / "shelf")], shelf / "shelf" / "better", recursive=True)
+    assert again == before
+    in_place = plan_videos([str(shelf / "shelf")], shelf / "shelf", recursive=True)
+    assert len(in_place) == 2 * len(before)
+
+
 def test_patterns(shelf, monkeypatch):
     planned = plan_videos([str(shelf / "shelf" / "*.mkv"), str(shelf / "a.mp4")], shelf / "out")
     assert names(planned, shelf) == [("shelf/c.mkv", "out/c.mkv"), ("a.mp4", "out/a.mp4")]

@@ -149,7 +149,7 @@ def test_another_setting_begins_anew(film, tmp_path):
     assert len(frames(output)) == 250
 
 
-@pytest.mark.parametrize("damage", ["line cut off", "piece gone", "no journal"])
+@pytest.mark.parametrize("damage", ["line cut off", "piece gone", "piece cut off", "no journal"])
 def test_a_damaged_journal_costs_work_and_nothing_else(film, tmp_path, damage):
     output, lines = begin(film, tmp_path)
     if damage == "line cut off":
@@ -157,6 +157,8 @@ def test_a_damaged_journal_costs_work_and_nothing_else(film, tmp_path, damage):
         lines.write_text(text[:-20])
     elif damage == "piece gone":
         sorted(lines.parent.glob("0*.mkv"))[1].unlink()
+    elif damage == "piece cut off":
+        os.truncate(sorted(lines.parent.glob("0*.mkv"))[0], 3000)
     else:
         lines.unlink()
     subprocess.run(command(film[0], output), check=True, capture_output=True)

@@ -1,0 +1,119 @@
+"""What a made file tells of itself: its rate and time code; and where reports may not go."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import pytest
+from av.stream import Disposition
+from PIL import Image as Pil
+
+from realtime.cli import main
+from tests.realtime.helpers import Clip, PlainEnhancer, video_times
+
+FILM = Clip(time_base=Fraction(1, 1000), pts=range(0, 480, 40))
+
+
+def run(*words):
+    arguments = ["video", *map(str, words), "--scale", "1", "--encoder-preset", "ultrafast"]
+    return main(arguments, make_enhancer=lambda options: PlainEnhancer(options.scale))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_file_tells_the_rate_of_its_frames(tmp_path, suffix):
+    source, output = FILM.write(tmp_path / "in.mkv"), tmp_path / f"out{suffix}"
+    assert run(source, output) == 0
+    with av.open(str(output)) as container:
+        assert container.streams.video[0].average_rate == 25
+
+
+def test_a_rate_that_its_frames_do_not_have_is_not_told(tmp_path):
+    """One of ten frames in a second, told as the time base's."""
+    clip = Clip(pts=range(0, 12 * 1280, 1280), rate=Fraction(12_800))
+    source, output = clip.write(tmp_path / "in.mkv"), tmp_path / "out.mkv"
+    assert run(source, output) == 0
+    with av.open(str(output)) as container:
+        assert container.streams.video[0].average_rate == 10
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
+def test_a_time_code_goes_along(tmp_path, suffix):
+    source, output = tmp_path / "in.mov", tmp_path / f"out{suffix}"
+    plain = FILM.write(tmp_path / "plain.mkv")
+    with av.open(str(plain)) as old, av.open(str(source), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        stream.codec_context.framerate = 25
+        stream.metadata["timecode"] = "10:00:00:00"
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    assert run(source, output) == 0
+    assert video_times(output) == video_times(source)
+    with av.open(str(output)) as container:
+        told = {k.lower(): v for k, v in container.streams.video[0].metadata.items()}
+        assert told["timecode"] == "10:00:00:00"
+
+
+@pytest.mark.parametrize("option", ["--stats-json", "--report"])
+@pytest.mark.parametrize("place", ["in.mkv", "out.mkv", "deep/../in.mkv", "link.json"])
+def test_a_report_never_takes_the_place_of_the_film(tmp_path, capsys, option, place):
+    source, output = FILM.write(tmp_path / "in.mkv"), tmp_path / "out.mkv"
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link.json").symlink_to(source)
+    before = source.read_bytes()
+    assert run(source, output, option, tmp_path / place) == 2
+    assert "is read or made by this run itself; choose another name" in capsys.readouterr().err
+    assert source.read_bytes() == before
+    assert not output.exists()
+
+
+def test_nor_of_another_file_unless_asked(tmp_path, capsys):
+    source, page = FILM.write(tmp_path / "in.mkv"), tmp_path / "page.html"
+    page.write_text("precious")
+    assert run(source, tmp_path / "out.mkv", "--report", page) == 2
+    assert "exists already; pass --overwrite" in capsys.readouterr().err
+    assert page.read_text() == "precious"
+    assert run(source, tmp_path / "out.mkv", "--report", page, "--overwrite") == 0
+    assert "<html" in page.read_text()
+
+
+def covers(path):
+    """The cover pictures of a file: name, if it has one, and bytes."""
+    with av.open(str(path)) as container:
+        found = [s for s in container.streams.video if s.disposition & Disposition.attached_pic]
+        return [
+            (stream.metadata.get("filename", ""), bytes(packet))
+            for packet in container.demux(*found)
+            for stream in [packet.stream]
+            if packet.size
+        ]
+
+
+def test_a_cover_picture_goes_along(tmp_path):
+    picture, source = tmp_path / "cover.png", tmp_path / "in.mp4"
+    Pil.new("RGB", (60, 40), "orange").save(picture)
+    plain = FILM.write(tmp_path / "plain.mkv")
+    with (
+        av.open(str(plain)) as film,
+        av.open(str(picture)) as cover,
+        av.open(str(source), "w") as new,
+    ):
+        to = {}
+        for number, old in enumerate((film, cover)):
+            to[old] = new.add_stream_from_template(old.streams.video[0], opaque=True)
+            to[old].disposition = (Disposition.default, Disposition.attached_pic)[number]
+        for old in (cover, film):
+            for packet in old.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = to[old]
+                    new.mux(packet)
+    expected = picture.read_bytes()
+    assert [data for _, data in covers(source)] == [expected]
+    for first, second in [("a.mp4", "b.mkv"), ("c.mkv", "d.mp4"), ("e.mkv", "f.mkv")]:
+        assert run(source, tmp_path / first) == run(tmp_path / first, tmp_path / second) == 0
+        for name in (first, second):
+            called = "cover.png" if name.endswith("mkv") else ""
+            assert covers(tmp_path / name) == [(called, expected)]
+            assert video_times(tmp_path / name) == video_times(source)
