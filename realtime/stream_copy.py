@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
 import av
 import av.error
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.stream import AttachmentStream, Disposition, Stream
 
 from cagface_core import OutputError
+from realtime.sound import FlacCopy
 from realtime.video_in import open_input
 
 _log = logging.getLogger(__name__)
@@ -41,9 +43,9 @@ def kept(metadata: dict[str, str]) -> dict[str, str]:
 class StreamCopy:
     """Copies audio and subtitles, bit for bit, with their own times, languages and titles.
 
-    Chapters, attachments, cover pictures and the file's metadata too. Audio that the output cannot
-    hold is an error, as nobody wants a silent film. ``told`` gets each packet that is copied, and
-    the output's stream.
+    Chapters, attachments, cover pictures and the file's metadata too. Audio that Matroska cannot
+    hold becomes FLAC there; elsewhere it is an error, as nobody wants a silent film. ``told`` gets
+    each packet that goes out, and the output's stream.
     It opens the input a second time, so that video decoding never has to hold back packets.
     `copy_until` is called with the time of each video packet and keeps all side by side in the
     file.
@@ -60,7 +62,9 @@ class StreamCopy:
         self._name = output_name
         self._next: av.Packet[Any] | None = None
         self._streams: dict[int, Stream] = {}
+        self._converted: dict[int, FlacCopy] = {}
         self._left: list[str] = []
+        self._changed: list[str] = []
         self.video_metadata: dict[str, str] = {}
         """What the input says of its video: language, title."""
         try:
@@ -74,7 +78,9 @@ class StreamCopy:
         self._packets = self._read()
 
     def tell_what_is_left_out(self) -> None:
-        """Log what the output cannot hold."""
+        """Log what the output cannot hold, or not as it is."""
+        for coding in self._changed:
+            _log.warning("%s: the %s audio becomes FLAC, which loses nothing", self._name, coding)
         if self._left:
             _log.warning(
                 "%s: left out, as this kind of file cannot hold it: %s; .mkv holds most",
@@ -87,11 +93,20 @@ class StreamCopy:
             packet = self._next or next(self._packets, None)
             self._next = None
             if packet is None:
+                while self._converted:
+                    index, flac = self._converted.popitem()
+                    self._mux(index, flac.packets(None))
                 return
             if time_s is not None and (packet.dts or 0) * packet.time_base > time_s:
                 self._next = packet
                 return
-            packet.stream = self._streams[packet.stream.index]
+            index = packet.stream.index
+            converted = self._converted.get(index)
+            self._mux(index, converted.packets(packet) if converted else [packet])
+
+    def _mux(self, index: int, packets: Iterable[av.Packet[Any]]) -> None:
+        for packet in packets:
+            packet.stream = self._streams[index]
             self._told(packet.stream, bytes(packet))
             self._output.mux(packet)
 
@@ -112,23 +127,32 @@ class StreamCopy:
                 copy = self._output.add_stream_from_template(stream)
             except ValueError as error:
                 if stream.type == "audio":
-                    audio_as = stream.codec_context.name
-                    instead = "use a name that ends in .mkv"
-                    if self._output.format.name == "matroska":
-                        instead = "convert it first (ffmpeg -i IN -c:v copy -c:a flac NEW.mkv)"
-                    raise OutputError(
-                        f"{self._name}: this kind of file cannot hold the {audio_as} audio of the "
-                        f"input; {instead}, or pass --no-audio"
-                    ) from error
+                    self._convert(stream, error)
+                    return
                 self._left.append(_named(stream))
                 return
-            copy.metadata.update(kept(stream.metadata))
-            copy.disposition = stream.disposition
-            self._streams[stream.index] = copy
+            self._keep(stream, copy)
         elif stream.type != "video" and "timecode" not in stream.metadata:  # that is made anew
             self._left.append(_named(stream))
         elif stream.type == "video" and not self.video_metadata:
             self.video_metadata = kept(stream.metadata)
+
+    def _convert(self, stream: Stream, error: ValueError) -> None:
+        """Take audio in another coding, where there is one that loses nothing."""
+        coding = stream.codec_context.name
+        if self._output.format.name != "matroska" or not isinstance(stream, AudioStream):
+            raise OutputError(
+                f"{self._name}: this kind of file cannot hold the {coding} audio of the input; "
+                "use a name that ends in .mkv, or pass --no-audio"
+            ) from error
+        self._changed.append(coding)
+        flac = self._converted[stream.index] = FlacCopy(stream, self._output)
+        self._keep(stream, flac.stream)
+
+    def _keep(self, stream: Stream, copy: Stream) -> None:
+        copy.metadata.update(kept(stream.metadata))
+        copy.disposition = stream.disposition
+        self._streams[stream.index] = copy
 
     def _attach(self, stream: AttachmentStream) -> None:
         if self._output.format.name != "matroska":

@@ -58,6 +58,8 @@ class Clip:
             video.codec_context.colorspace = self.colorspace
             video.codec_context.color_range = self.color_range
             tones: list[Any] = [container.add_stream(codec, rate=48_000) for codec in self.audio]
+            for tone in tones:
+                tone.bit_rate = tone.bit_rate or 128_000  # without one some encoders do not open
             for index, pts in enumerate(self.pts):
                 rgb = picture(index, self.width, self.height)
                 frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")

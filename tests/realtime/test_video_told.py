@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 from av.stream import Disposition
 from PIL import Image as Pil
@@ -117,3 +119,32 @@ def test_a_cover_picture_goes_along(tmp_path):
             called = "cover.png" if name.endswith("mkv") else ""
             assert covers(tmp_path / name) == [(called, expected)]
             assert video_times(tmp_path / name) == video_times(source)
+
+
+def sound(path):
+    """All samples of a file's audio, (N, channels) in -1..1, when they begin, and their coding."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+        resampler = av.AudioResampler("fltp")
+        parts = [part.to_ndarray() for frame in frames for part in resampler.resample(frame)]
+        coding = container.streams.audio[0].codec_context.name
+    return np.concatenate(parts, 1).T, frames[0].time, coding
+
+
+@pytest.mark.parametrize(
+    ("coding", "suffix"),
+    [("wmav2", ".wmv"), ("adpcm_ms", ".avi"), ("pcm_mulaw", ".avi"), ("pcm_alaw", ".mov")],
+)
+def test_sound_that_matroska_cannot_hold_becomes_flac(tmp_path, capsys, coding, suffix):
+    source, output = tmp_path / f"in{suffix}", tmp_path / "out.mkv"
+    replace(FILM, codec="mpeg4", audio=[coding]).write(source)
+    assert run(source, output) == 0
+    assert capsys.readouterr().err.count(f"the {coding} audio becomes FLAC, which loses noth") == 1
+    (before, begins, _), (after, begun, now) = sound(source), sound(output)
+    assert now == "flac"
+    assert after.shape == before.shape
+    assert np.abs(after - before).max() < 2**-22
+    assert begun == pytest.approx(begins, abs=0.001)
+    assert run(source, tmp_path / "out.mp4") == 2
+    assert f"cannot hold the {coding} audio of the input; use a name" in capsys.readouterr().err
+    assert run(source, tmp_path / "out.mp4", "--no-audio") == 0
