@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``cagface image``."""
-    parser.add_argument("source", type=Path, metavar="IN", help="a picture, or a folder of them")
+    parser.add_argument(
+        "sources", nargs="+", type=Path, metavar="IN",
+        help="a picture; several, a folder, a pattern (*.jpg)",
+    )  # fmt: skip
     parser.add_argument("output", type=Path, metavar="OUT", help="a picture, or a folder")
     add_enhancer_arguments(parser, weights="clean", scale=4, max_faces=1000)
     parser.add_argument(
@@ -45,7 +48,7 @@ def run_image_command(arguments: argparse.Namespace, context: Context) -> int:
         raise ConfigError(f"--aligned always enlarges by 4, not by {arguments.scale}")
     options = enhancer_config(arguments, "image")
     job = ImageJob(
-        source=arguments.source,
+        sources=arguments.sources,
         output=arguments.output,
         scale=options.scale,
         aligned=arguments.aligned,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,13 +36,16 @@ class PictureEnhancer(RunEnhancer[StateT], Protocol[StateT]):
 
 @dataclass(frozen=True, slots=True)
 class ImageJob:
-    """Enhance a picture, or all pictures of a folder, by ``scale`` (1, 2 or 4).
+    """Enhance pictures by ``scale`` (1, 2 or 4).
+
+    ``sources`` are pictures, folders of them and patterns such as ``*.jpg``; ``output`` is a file
+    for one picture, else a folder.
 
     With ``aligned`` no face is looked for: the whole picture goes through the network, and
     ``scale`` is 4.
     """
 
-    source: Path
+    sources: Sequence[Path]
     output: Path
     scale: int = 4
     aligned: bool = False
@@ -68,29 +73,50 @@ def plan_images(job: ImageJob) -> list[tuple[Path, Path]]:
         InputError: nothing to read.
         OutputError: the place does not work; nothing has been done yet.
     """
-    if not job.source.exists():
-        raise InputError(f"{job.source}: no such file or folder; check the name")
-    if not job.source.is_dir():
-        if job.output.is_dir():
-            raise OutputError(f"{job.output} is a folder, expected a file name; add one")
+    pictures = [picture for source in job.sources for picture in _pictures(source)]
+    if not _into_folder(job):
         check_picture_suffix(job.output)
-        _refuse_same(job)
+        _refuse_same(job.output, pictures[0])
         check_output(job.output, overwrite=job.overwrite)
-        return [(job.source, job.output)]
-    pictures = sorted(
-        path
-        for path in job.source.iterdir()
-        if path.is_file() and path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
-    if not pictures:
-        raise InputError(f"{job.source} holds no pictures; expected {', '.join(SUFFIXES)}")
-    if job.output.exists():
-        if not job.output.is_dir():
-            raise OutputError(f"{job.output} is a file, expected a folder for the results")
-        _refuse_same(job)
-    elif not job.output.parent.is_dir():
+        return [(pictures[0], job.output)]
+    if job.output.exists() and not job.output.is_dir():
+        raise OutputError(f"{job.output} is a file, expected a folder for the results")
+    if not job.output.exists() and job.output.suffix.lower() in SUFFIXES:
+        raise OutputError(f"{job.output}: expected a folder for {len(pictures)} pictures")
+    if not job.output.parent.is_dir():
         raise OutputError(f"{job.output}: the folder {job.output.parent} does not exist")
-    return [(path, job.output / path.name) for path in pictures]
+    planned = [(path, job.output / path.name) for path in pictures]
+    taken = Counter(output for _, output in planned)
+    for path, output in planned:
+        _refuse_same(output, path)
+        if taken[output] > 1:
+            raise OutputError(
+                f"{output}: {taken[output]} pictures would get this name ({path} is one); "
+                "enhance them one after the other"
+            )
+    return planned
+
+
+def _into_folder(job: ImageJob) -> bool:
+    several = len(job.sources) > 1 or Path(job.sources[0]).is_dir()
+    return several or glob.has_magic(str(job.sources[0])) or job.output.is_dir()
+
+
+def _pictures(source: Path) -> list[Path]:
+    """What a name on a command line stands for: a file, a folder's pictures, a pattern's."""
+    if source.is_dir():
+        found = [p for p in source.iterdir() if p.suffix.lower() in SUFFIXES]
+        pictures = sorted(p for p in found if p.is_file() and not p.name.startswith("."))
+        if not pictures:
+            raise InputError(f"{source} holds no pictures; expected {', '.join(SUFFIXES)}")
+        return pictures
+    if source.exists():
+        return [source]
+    # Path.glob takes no absolute pattern.
+    matches = sorted(Path(name) for name in glob.glob(str(source)))  # noqa: PTH207
+    if not (files := [path for path in matches if path.is_file()]):
+        raise InputError(f"{source}: no such file or folder; check the name")
+    return files
 
 
 def run_images(
@@ -107,7 +133,7 @@ def run_images(
     """
     plan = plan_images(job)
     with closing(make_enhancer()) as enhancer:
-        made_folder = job.source.is_dir() and not job.output.exists()
+        made_folder = _into_folder(job) and not job.output.exists()
         if made_folder:
             try:
                 job.output.mkdir()
@@ -152,6 +178,6 @@ def _enhance_one(
     )
 
 
-def _refuse_same(job: ImageJob) -> None:
-    if job.output.exists() and job.output.samefile(job.source):
-        raise OutputError(f"{job.output} is the input itself; choose another name")
+def _refuse_same(output: Path, source: Path) -> None:
+    if output.exists() and output.samefile(source):
+        raise OutputError(f"{output} is the input itself; choose another name")

@@ -45,7 +45,7 @@ def enlarged(
     """What a JPEG's EXIF data become when it is made twice as large; and what was noted."""
     source, output = tmp_path / "a.jpg", tmp_path / f"b{suffix}"
     Pil.fromarray(RGB).save(source, exif=exif)
-    (result,) = run_images(ImageJob(source, output, scale=2), PlainEnhancer)
+    (result,) = run_images(ImageJob([source], output, scale=2), PlainEnhancer)
     assert result.error is None
     with Pil.open(output) as opened:
         assert opened.size == (64, 96)

@@ -177,7 +177,7 @@ def test_a_size_the_format_cannot_hold(tmp_path):
 
 def job(source, output, **options):
     scale = options.get("scale", 4)
-    return list(run_images(ImageJob(source, output, **options), lambda: PlainEnhancer(scale)))
+    return list(run_images(ImageJob([source], output, **options), lambda: PlainEnhancer(scale)))
 
 
 def test_one_picture(tmp_path):
@@ -219,6 +219,26 @@ def test_a_folder_of_bad_files_leaves_no_folder(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_several_pictures_a_pattern_and_one_into_a_folder(tmp_path):
+    for name in ("a.png", "b.png", "c.jpg", "in/d.png", "other/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save(tmp_path / name, Pil.fromarray(RGB))
+
+    def made(*sources):
+        names = [tmp_path / source for source in sources]
+        jobs = run_images(ImageJob(names, tmp_path / "out", overwrite=True), PlainEnhancer)
+        return sorted(result.output.name for result in jobs if result.error is None)
+
+    assert made("a.png", "c.jpg") == ["a.png", "c.jpg"]
+    assert made("*.png") == ["a.png", "b.png"]
+    assert made("in", "b.png") == ["b.png", "d.png"]
+    assert made("b.png") == ["b.png"]  # the folder is there
+    with pytest.raises(OutputError, match=r"2 pictures would get this name .* one after the other"):
+        made("a.png", "other")
+    with pytest.raises(OutputError, match="is the input itself"):
+        list(run_images(ImageJob([tmp_path / "a.png"], tmp_path), PlainEnhancer))
+
+
 @pytest.mark.parametrize(
     ("source", "output", "error", "message"),
     [
@@ -227,7 +247,8 @@ def test_a_folder_of_bad_files_leaves_no_folder(tmp_path):
         ("a.png", "none/out.png", OutputError, "does not exist"),
         ("a.png", "a.png", OutputError, "input itself"),
         ("a.png", "a.png/out.png", OutputError, "is a file, expected a folder"),
-        ("a.png", "empty", OutputError, "is a folder"),
+        ("*.jpg", "out", InputError, "no such file"),
+        ("full", "b.png", OutputError, "expected a folder for 1 pictures"),
         ("empty", "out", InputError, "holds no pictures"),
         ("full", "full", OutputError, "input itself"),
         ("full", "a.png", OutputError, "is a file, expected a folder"),
@@ -245,7 +266,7 @@ def test_bad_jobs_are_refused_before_the_work(tmp_path, source, output, error, m
         raise AssertionError("the network was loaded for nothing")
 
     with pytest.raises(error, match=message):
-        list(run_images(ImageJob(tmp_path / source, tmp_path / output), never))
+        list(run_images(ImageJob([tmp_path / source], tmp_path / output), never))
     assert sorted(tmp_path.rglob("*")) == before
 
 
