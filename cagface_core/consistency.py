@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cagface_core.attention import luminance
+
 SIGMA_PX = {"clean": 0.0, "webcam": 3.0}
 """By protocol, what :func:`hold` is to be given: clean input is kept exactly, of degraded input
 what is smoother than its noise and blocks."""
@@ -56,7 +58,8 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def hold(
-    sr: Tensor, lr: Tensor, sigma_px: float, seen: Tensor | None = None
+    sr: Tensor, lr: Tensor, sigma_px: float, seen: Tensor | None = None,
+    colour_px: float | None = None,
 ) -> Tensor:  # fmt: skip
     """Hold a super-resolved face to its input, and tell what it adds to the plain upscale.
 
@@ -74,6 +77,8 @@ def hold(
         lr: (N, 3, H, W), its input, in the same range.
         sigma_px: Gaussian standard deviation in pixels of what the network saw.
         seen: (N, 3, h, w), the input as the network saw it, shrunk; None is the input itself.
+        colour_px: the same of its colour, where that is to be held more strictly than its
+            luminance; None is ``sigma_px``.
 
     Returns:
         (N, 3, S*H, S*W): the consistent face minus the bicubic upscale of ``lr``.
@@ -82,11 +87,14 @@ def hold(
     if sigma_px:
         shown = lr if seen is None else seen
         change = resize(lr - kept, *shown.shape[-2:])
-        kept = kept + resize(_given_up(change, shown, sigma_px), *lr.shape[-2:])
+        kept = kept + resize(_given_up(change, shown, sigma_px, colour_px), *lr.shape[-2:])
     return sr - resize(kept, sr.shape[-2], sr.shape[-1])
 
 
-def hold_coarse(sr: Tensor, seen: Tensor, sigma_px: float, height: int, width: int) -> Tensor:
+def hold_coarse(
+    sr: Tensor, seen: Tensor, sigma_px: float, height: int, width: int,
+    colour_px: float | None = None,
+) -> Tensor:  # fmt: skip
     """Do what :func:`hold` does to an input that has no fewer pixels than the network makes.
 
     Then all that is finer than the network saw is kept, and what it adds is no finer either.
@@ -97,6 +105,7 @@ def hold_coarse(sr: Tensor, seen: Tensor, sigma_px: float, height: int, width: i
         sigma_px: as for :func:`hold`.
         height: rows of the answer, S times those of the input; and
         width: its columns.
+        colour_px: as for :func:`hold`.
 
     Returns:
         (N, 3, height, width): the consistent face minus the bicubic upscale of the input.
@@ -104,12 +113,18 @@ def hold_coarse(sr: Tensor, seen: Tensor, sigma_px: float, height: int, width: i
     if sigma_px == 0:
         return seen.new_zeros(*seen.shape[:2], height, width)
     change = seen - resize(sr, *seen.shape[-2:])
-    return resize(-_given_up(change, seen, sigma_px), height, width)
+    return resize(-_given_up(change, seen, sigma_px, colour_px), height, width)
 
 
-def _given_up(change: Tensor, shown: Tensor, sigma_px: float) -> Tensor:
+def _given_up(
+    change: Tensor, shown: Tensor, sigma_px: float, colour_px: float | None
+) -> Tensor:  # fmt: skip
     """What of the input, as it was ``shown``, the face need not keep; ``change``: all it lacks."""
     fine, detail = (x - _smooth(x, sigma_px) for x in (change, shown))
+    if colour_px is not None and colour_px < sigma_px:
+        grey = luminance(fine)
+        colour = change - luminance(change)
+        fine = grey + colour - _smooth(colour, colour_px)
     return (1 - _trust(fine, detail)) * fine
 
 

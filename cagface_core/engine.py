@@ -237,8 +237,9 @@ class Engine:
 
     @torch.inference_mode()
     def residual(
-        self, pictures: Sequence[Picture], maps: list[Tensor], scale: int, limit_px: int = 0
-    ) -> NDArray[np.float32]:
+        self, pictures: Sequence[Picture], maps: list[Tensor], scale: int, limit_px: int = 0,
+        coarse: int = 1,
+    ) -> NDArray[np.float32]:  # fmt: skip
         """Super-resolve crops of one size; what the network adds to their plain upscale.
 
         Args:
@@ -248,17 +249,19 @@ class Engine:
             limit_px: the network sees larger crops shrunk to about this side, see
                 :func:`cagface_core.crop.seen_side`; 0 means no limit, and crops beyond the largest
                 bucket go through in tiles.
+            coarse: by how much the crops were shrunk already.
 
         Returns:
             (N, scale*H, scale*W, 3) float32 in levels of 0..255, consistent with the input.
         """
-        added = self.added(to_signed(pictures, self.device), torch.cat(maps), scale, limit_px)
+        lr = to_signed(pictures, self.device)
+        added = self.added(lr, torch.cat(maps), scale, limit_px, coarse=coarse)
         return added.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     @torch.inference_mode()
     def added(
         self, lr: Tensor, maps: Tensor, scale: int, limit_px: int = 0,
-        run: Callable[[Tensor, int], Tensor] | None = None,
+        run: Callable[[Tensor, int], Tensor] | None = None, coarse: int = 1,
     ) -> Tensor:  # fmt: skip
         """Do what :meth:`residual` does on the device.
 
@@ -268,6 +271,7 @@ class Engine:
             scale: output scale 1, 2 or 4.
             limit_px: as in :meth:`residual`.
             run: the network to use in place of the engine's runner.
+            coarse: as in :meth:`residual`.
 
         Returns:
             (N, 3, scale*H, scale*W) float32 in levels of 0..255.
@@ -279,12 +283,14 @@ class Engine:
         height, width = seen.shape[-2:]
         block = make_block(seen, resize_maps(maps, height, width), self.attention)
         size = (scale * lr.shape[-2], scale * lr.shape[-1])
+        # Of colours whatever is coarser than noise and blocks in the crop itself is kept.
+        colour_px = self.sigma_px * side / (own * coarse)
         if side < own and (scale == 1 or own >= 4 * side):
             sr = self._forward(block, 2, run or self.runner)
-            return hold_coarse(sr, seen, self.sigma_px, *size).mul_(127.5)
+            return hold_coarse(sr, seen, self.sigma_px, *size, colour_px).mul_(127.5)
         factor = 4 if max(size) > 2 * max(height, width) else 2
         sr = resize(self._forward(block, factor, run or self.runner), *size)
-        return hold(sr, lr, self.sigma_px, seen).mul_(127.5)
+        return hold(sr, lr, self.sigma_px, seen, colour_px).mul_(127.5)
 
     def upscale(self, rgb: Image, strength: float = 1.0) -> Image:
         """Super-resolve a picture that is a face: (H, W, 3) to (4H, 4W, 3) uint8 RGB."""

@@ -351,9 +351,9 @@ class FaceEnhancer:
             [(p.shape[0], *g) for p, g in zip(pictures, work.grids, strict=True)]
         ):
             some = [pictures[i] for i in chosen], [maps[i] for i in chosen]
-            scale, limit_px = work.grids[chosen[0]][1], work.tuning.max_crop_px
+            coarse, scale = work.grids[chosen[0]]
             try:
-                batch = work.engine.residual(*some, scale, limit_px)
+                batch = work.engine.residual(*some, scale, work.tuning.max_crop_px, coarse)
             except RuntimeError as error:
                 side = pictures[chosen[0]].shape[0]
                 self._tell(f"the network failed on {len(chosen)} crops of {side} px", error)

@@ -11,6 +11,7 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("checkpoint", "cagface"): "a file's header names the network that it holds",
     ("checkpoint", "fold"): "the shipped files hold folded networks",
     ("checkpoint", "resnet18"): "a file may be of this network's layout",
+    ("consistency", "attention"): "luminance is the same everywhere",
     ("cpu_frame", "crop"): "it composes, as device_frame does: what of a frame is a face's",
     ("cpu_frame", "paste"): "it composes: what the faces add",
     ("cpu_frame", "planes"): "it composes: in planes",

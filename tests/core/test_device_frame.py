@@ -122,7 +122,7 @@ def test_a_guarded_face_is_plain_and_forgotten(
 def test_a_device_that_fails_leaves_the_frame_to_the_processor(
     enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ):
-    def full(*_: object) -> torch.Tensor:
+    def full(*_: object, **__: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     expected = enhancer.enhance(frames[0], enhancer.new_state())

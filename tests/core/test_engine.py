@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from cagface_core import checkpoint
+from cagface_core.attention import LUMA
 from cagface_core.cagface import CAGFace, CAGFaceConfig
+from cagface_core.crop import shrunk
 from cagface_core.engine import Engine
 from cagface_core.errors import DeviceError, WeightsError
 from cagface_core.evaluate.metrics import psnr
@@ -91,6 +93,23 @@ def test_a_sharp_face_seen_shrunk_keeps_its_detail(engine: Engine, face: Image):
 
     assert detail(enhanced) > 0.9 * detail(large.astype(np.float32))
     assert np.abs(residual).mean() < 6
+
+
+@pytest.mark.parametrize(("scale", "coarse"), [(1, 1), (2, 1), (1, 2)])
+def test_what_is_coarse_keeps_its_colour_however_small_it_is_seen(scale: int, coarse: int):
+    """White stars on a flag beside a large face turned peach."""
+    engine = Engine(checkpoint.find_sr("pico", "webcam"), "cpu")
+    rgb = np.full((384, 384, 3), (38, 38, 80), np.uint8)
+    for place in np.ndindex(5, 5):
+        cv2.circle(rgb, (40 + 76 * place[0], 40 + 76 * place[1]), 17, (217, 232, 230), -1)
+    rgb = np.asarray(cv2.GaussianBlur(rgb, (0, 0), 3), np.uint8)
+    picture = shrunk(rgb, coarse)
+    (added,) = engine.residual([picture], engine.parse([picture]), scale, 96, coarse)
+    drift = cv2.GaussianBlur(added, (0, 0), 6 * scale / coarse)
+    assert np.abs(added).max() > 10  # edges are sharper
+    grey = drift @ np.float32(LUMA)
+    assert np.abs(drift - grey[..., None]).max() < 1.5
+    assert np.abs(grey).max() < 5
 
 
 def test_tiles_and_whole_agree_on_a_large_face(engine: Engine, face: Image):
