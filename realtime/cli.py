@@ -26,6 +26,7 @@ from realtime import (
     video_command,
 )
 from realtime.environment import check_cv2, package_version
+from realtime.interrupts import ASKED_TO_END
 from realtime.options import Context, MakeEnhancer, load_enhancer, one_line
 from realtime.settings import add_settings_arguments, parse_with_settings
 
@@ -214,7 +215,7 @@ def _run(parse: Callable[[], argparse.Namespace], make_enhancer: MakeEnhancer) -
     console = Console(stderr=True)
     try:
         arguments = parse()
-        with _logging_to(console, debug=arguments.debug), _ended_by_sigterm():
+        with _logging_to(console, debug=arguments.debug), _ended_by_signals():
             if arguments.needs_cv2:
                 check_cv2()
             return arguments.run(arguments, Context(console, make_enhancer))
@@ -257,14 +258,17 @@ def _logging_to(console: Console, *, debug: bool) -> Generator[None]:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Generator[None]:
-    """Let SIGTERM unwind like Ctrl-C does, so that it leaves no half-written file either."""
+def _ended_by_signals() -> Generator[None]:
+    """Let SIGTERM and SIGHUP unwind like Ctrl-C does: they leave no half-written file either."""
 
-    def end(_signal: int, _frame: object) -> NoReturn:
-        sys.exit(128 + signal.SIGTERM)
+    def end(number: int, _frame: object) -> NoReturn:
+        sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    # What is ignored, as nohup does, stays so.
+    minded = [n for n in ASKED_TO_END if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in minded}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

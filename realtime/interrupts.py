@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which come at any moment, in; the moments where they do no harm, out."""
+"""Ctrl-C, SIGTERM and SIGHUP come at any moment; here they wait until they do no harm."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+ASKED_TO_END = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""By the system, or because the terminal was closed; Windows has the first only."""
 
 
 @contextmanager
 def signals_wait() -> Generator[Callable[[], None]]:
-    """Let Ctrl-C and SIGTERM wait in this block for calls of what it gives, or for its end.
+    """Let Ctrl-C and the like wait in this block for calls of what it gives, or for its end.
 
     A signal's handler runs between any two steps of the main thread, and what it raises comes out
     there: after a `threading.Condition` is locked, say, and before the ``with`` knows. Then it is
@@ -42,7 +45,7 @@ def signals_wait() -> Generator[Callable[[], None]]:
             number = waiting.pop()
             handlers[number](number, None)
 
-    for number in _ENDING:
+    for number in (signal.SIGINT, *ASKED_TO_END):
         handler = signal.getsignal(number)
         if callable(handler):  # ignored ones stay so
             handlers[number] = handler

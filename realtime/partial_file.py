@@ -9,8 +9,15 @@ from pathlib import Path
 from cagface_core import OutputError
 
 
-def check_output(final: Path, *, overwrite: bool) -> None:
+def check_output(
+    final: Path, *, overwrite: bool, instead: str = "pass --overwrite to replace it"
+) -> None:
     """Refuse a place that cannot be written, before any work is done.
+
+    Args:
+        final: the file to make.
+        overwrite: whether it may take the place of another.
+        instead: what to do where it may not.
 
     Raises:
         OutputError: the folder is missing or a file, the name is taken by a folder, or by a
@@ -24,7 +31,7 @@ def check_output(final: Path, *, overwrite: bool) -> None:
     if final.is_dir():
         raise OutputError(f"{final} is a folder, expected a file name; add one")
     if final.exists() and not overwrite:
-        raise OutputError(f"{final} exists already; pass --overwrite to replace it")
+        raise OutputError(f"{final} exists already; {instead}")
 
 
 def check_apart(place: Path, *others: Path) -> None:

@@ -78,7 +78,7 @@ class Recorder:
             )
         if self._closed:
             raise OutputError(f"{path}: the run has ended; nothing is recorded any more")
-        check_output(path, overwrite=False)
+        check_output(path, overwrite=False, instead="choose another name")
         try:
             path.touch(exist_ok=False)
         except OSError as error:

@@ -248,9 +248,7 @@ sys.exit({entry}(sys.argv[1:], make_enhancer=lambda options: Slow(options.scale)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)]
-)
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_in_mid_work_leaves_no_file(tmp_path, number, code):
     clip = Clip(pts=range(0, 600 * 512, 512), audio=["aac"]).write(tmp_path / "in.mp4")
     program = subprocess.Popen(
@@ -272,7 +270,7 @@ def test_a_signal_in_mid_work_leaves_no_file(tmp_path, number, code):
             assert program.stdout.readline() == "working\n"
         assert (tmp_path / ".out.mp4.cagface" / "unfinished.mkv").exists()
         started_s = time.perf_counter()
-        program.send_signal(number)
+        program.send_signal(getattr(signal, number))
         _, err = program.communicate(timeout=30)
     finally:
         program.kill()
@@ -307,3 +305,46 @@ def test_ctrl_c_is_the_usual_end_of_live(tmp_path):
     assert "stopped" in err
     assert "Traceback" not in err
     assert " fps; " in out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_call_that_is_ended_tells_of_itself_and_its_recording_plays(tmp_path, number):
+    clip = Clip(pts=range(0, 50 * 512, 512)).write(tmp_path / "in.mp4")
+    words = ["--webcam", clip, "--loop", "--no-virtual-camera", "--stats-json", tmp_path / "s.json"]
+    code = SLOW.format(root=str(ROOT), entry="live")
+    program = subprocess.Popen(
+        [sys.executable, "-c", code, *words, "--record", tmp_path / "r.mp4", "--scale", "1"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert program.stdout is not None
+        for _ in range(20):
+            assert program.stdout.readline() == "working\n"
+        program.send_signal(getattr(signal, number))
+        _, err = program.communicate(timeout=30)
+    finally:
+        program.kill()
+        program.communicate()
+    assert program.returncode == 0, err
+    assert json.loads((tmp_path / "s.json").read_text())["frames"] > 5
+    assert len(frames_of(tmp_path / "r.mp4")) > 5
+
+
+def test_statistics_never_take_the_place_of_what_is_seen_or_recorded(tmp_path, capsys):
+    clip = Clip().write(tmp_path / "in.mp4")
+    before, record = clip.read_bytes(), str(tmp_path / "r.mp4")
+
+    def run(*words):
+        arguments = ["--webcam", str(clip), "--no-virtual-camera", *words]
+        code = live(arguments, make_enhancer=lambda options: PlainEnhancer(options.scale))
+        return code, capsys.readouterr().err
+
+    for words in (["--stats-json", str(clip)], ["--record", record, "--stats-json", record]):
+        code, err = run(*words)
+        assert code == 2
+        assert "is read or made by this run itself" in err
+    assert clip.read_bytes() == before
+    code, err = run("--record", str(clip))
+    assert code == 2
+    assert "exists already; choose another name" in err
