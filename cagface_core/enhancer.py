@@ -44,7 +44,7 @@ from cagface_core.types import (
     Outcome,
     Picture,
     Planes,
-)  # fmt: skip
+)
 from cagface_core.watch import Watcher
 from cagface_core.workers import later, networks_at_once, single_threaded
 

@@ -98,8 +98,9 @@ def plan_images(job: ImageJob) -> list[tuple[Path, Path]]:
 
 
 def _into_folder(job: ImageJob) -> bool:
-    several = len(job.sources) > 1 or Path(job.sources[0]).is_dir()
-    return several or glob.has_magic(str(job.sources[0])) or job.output.is_dir()
+    first = job.sources[0]
+    pattern = not first.exists() and glob.has_magic(str(first))
+    return len(job.sources) > 1 or first.is_dir() or pattern or job.output.is_dir()
 
 
 def _pictures(source: Path) -> list[Path]:

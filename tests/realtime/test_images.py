@@ -233,6 +233,8 @@ def test_several_pictures_a_pattern_and_one_into_a_folder(tmp_path):
     assert made("*.png") == ["a.png", "b.png"]
     assert made("in", "b.png") == ["b.png", "d.png"]
     assert made("b.png") == ["b.png"]  # the folder is there
+    odd = save(tmp_path / "d[1].png", Pil.fromarray(RGB))  # no pattern: there is such a file
+    assert job(odd, tmp_path / "d.webp")[0].error is None
     with pytest.raises(OutputError, match=r"2 pictures would get this name .* one after the other"):
         made("a.png", "other")
     with pytest.raises(OutputError, match="is the input itself"):
