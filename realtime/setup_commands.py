@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from realtime.settings import Setting, add_settings_arguments, layers_of, merged
 if TYPE_CHECKING:
     from realtime.doctor import Finding
     from realtime.self_test import SelfTest
+    from realtime.settings_file import SettingsFile
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,15 +61,7 @@ def run_config_command(arguments: argparse.Namespace, context: Context) -> int:
         context.console.print(f"wrote {target}", markup=False, highlight=False, soft_wrap=True)
         return 0
     held = read_settings_file(file, SECTIONS)
-    used = held.used_sections() if held is not None else set[str]()
-    # Every section of the file is checked, also those that are not shown.
-    sections: dict[str, dict[str, Setting]] = {}
-    for name in SECTIONS:
-        if name in used or name in (arguments.sections or _USUAL):
-            parser = section_parser(name)
-            for profile in held.profiles if held is not None else ():
-                layers_of(held, name, profile, parser)
-            sections[name] = merged(parser, layers_of(held, name, arguments.profile, parser))
+    sections = _merged(held, arguments.sections or _USUAL, arguments.profile)
     if arguments.sections:
         sections = {name: sections[name] for name in arguments.sections}
     if arguments.json:
@@ -89,6 +82,23 @@ def run_config_command(arguments: argparse.Namespace, context: Context) -> int:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(settings_table(sections))
     return 0
+
+
+def _merged(
+    held: SettingsFile | None, shown: Sequence[str], profile: str | None
+) -> dict[str, dict[str, Setting]]:
+    """What holds, by section; every section of the file is checked, also those not ``shown``."""
+    from realtime.cli import SECTIONS, section_parser
+
+    used = held.used_sections() if held is not None else set[str]()
+    sections: dict[str, dict[str, Setting]] = {}
+    for name in SECTIONS:
+        if name in used or name in shown:
+            parser = section_parser(name)
+            for each in held.profiles if held is not None else ():
+                layers_of(held, name, each, parser)
+            sections[name] = merged(parser, layers_of(held, name, profile, parser))
+    return sections
 
 
 _USUAL = ("live", "video", "image")
@@ -166,6 +176,7 @@ def run_doctor_command(arguments: argparse.Namespace, context: Context) -> int:
         ("camera", lambda: checks.check_cameras(devices(), camera_advice())),
         ("virtual camera", lambda: checks.check_virtual_camera(devices())),
         ("weights", checks.check_weights),
+        ("settings", _check_settings),
         ("disk", checks.check_disk),
         ("cache", lambda: checks.check_cache(user_cache_path() / "cagface-live")),
         ("network", lambda: checks.check_path(context.make_enhancer)),
@@ -183,6 +194,21 @@ def run_doctor_command(arguments: argparse.Namespace, context: Context) -> int:
         for line in (*fixes(findings), verdict(findings, test)):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 2 if any(finding.status == "fail" for finding in findings) else 0
+
+
+def _check_settings() -> Finding:
+    """Whatever would stop a command that reads the settings file."""
+    from realtime.cli import SECTIONS
+    from realtime.doctor import Finding
+    from realtime.settings_file import find_settings_file, read_settings_file
+
+    file = find_settings_file(None)
+    try:
+        _merged(read_settings_file(file, SECTIONS), (), None)
+    except ConfigError as error:
+        fix = "change the file; `cagface config` tells where it is and what holds"
+        return Finding("settings", "fail", str(error), fix)
+    return Finding("settings", "pass", str(file) if file else "no file of them")
 
 
 def _check_obs() -> Finding:

@@ -269,6 +269,20 @@ def test_quick_and_weights_that_do_not_load(capsys):
     assert "self-test" not in shown
 
 
+def test_a_settings_file_that_stops_a_command_is_no_ready_machine(capsys, tmp_path, monkeypatch):
+    file = tmp_path / "bad.toml"
+    monkeypatch.setenv("CAGFACE_CONFIG", str(file))
+    for text in ("[live]\nscale = 3\n", "[profiles.a.video]\nnonsense = 1\n", "[live"):
+        file.write_text(text)
+        assert main(["doctor", "--quick"], make_enhancer=lambda o: PlainEnhancer(o.scale)) == 2
+        shown = capsys.readouterr().out
+        assert "settings: change the file" in shown
+        assert "not ready: mend settings first" in shown
+    file.write_text("[live]\nscale = 2\n")
+    main(["doctor", "--quick"], make_enhancer=lambda o: PlainEnhancer(o.scale))
+    assert "settings:" not in capsys.readouterr().out
+
+
 def test_the_table_takes_any_text_and_no_fix_is_broken(capsys):
     from rich.console import Console
 
