@@ -83,10 +83,17 @@ def open_input(location: str, demuxer: str | None = None, *, url: bool = False) 
             "before its index, or no video at all); play it elsewhere to check, or copy it again"
         ) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = _reason(error)
         raise InputError(
             f"{location.removeprefix('file:')}: cannot be opened ({reason})"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, for people: FFmpeg calls it an exit when its time is over."""
+    if isinstance(error, av.error.ExitError):
+        return "nothing came for too long"
+    return getattr(error, "strerror", None) or str(error)
 
 
 class VideoSource:
@@ -277,7 +284,7 @@ class VideoSource:
             except av.error.FFmpegError as error:
                 if self._live:
                     raise InputError(
-                        f"{shown_as(self._location)}: the stream broke off ({error.strerror})"
+                        f"{shown_as(self._location)}: the stream broke off ({_reason(error)})"
                     ) from error
                 _log.warning("%s: cut off, read up to the cut", self._location)
                 return

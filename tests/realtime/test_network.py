@@ -111,3 +111,13 @@ def test_a_stream_that_is_not_there_is_an_error_at_once(port):
 )
 def test_a_source_is_named_without_its_secrets(spec, shown):
     assert shown_as(spec) == shown
+
+
+def test_a_sender_that_never_comes_is_told_as_such(monkeypatch):
+    """FFmpeg speaks of an immediate exit then."""
+    monkeypatch.setattr("realtime.video_in._NETWORK_TIMEOUT_S", (0.5, 0.5))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    with pytest.raises(InputError, match=r"cannot be opened \(nothing came for too long\)"):
+        VideoSource(f"udp://127.0.0.1:{port}", url=True)
