@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import glob
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cagface_core import InputError, OutputError
 from realtime.encoders import SUFFIXES
+from realtime.partial_file import check_distinct
 from realtime.stats import Summary
 
 _VIDEOS = (
@@ -81,13 +81,7 @@ def plan_videos(
         Planned(path, output / within.with_suffix(suffix or _written_as(path)))
         for path, within in found
     ]
-    counts = Counter(item.output for item in planned)
-    for item in planned:
-        if counts[item.output] > 1:
-            raise OutputError(
-                f"{item.output}: {counts[item.output]} videos would get this name "
-                f"({item.source} is one); enhance them one after the other"
-            )
+    check_distinct([(item.source, item.output) for item in planned], "videos")
     return planned
 
 

@@ -26,7 +26,7 @@ from realtime import (
     video_command,
 )
 from realtime.environment import check_cv2, package_version
-from realtime.interrupts import ASKED_TO_END
+from realtime.interrupts import minded
 from realtime.options import Context, MakeEnhancer, load_enhancer, one_line
 from realtime.settings import add_settings_arguments, parse_with_settings
 
@@ -264,9 +264,7 @@ def _ended_by_signals() -> Generator[None]:
     def end(number: int, _frame: object) -> NoReturn:
         sys.exit(128 + number)
 
-    # What is ignored, as nohup does, stays so.
-    minded = [n for n in ASKED_TO_END if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in minded}
+    before = {number: signal.signal(number, end) for number in minded()}
     try:
         yield
     finally:

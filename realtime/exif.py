@@ -12,20 +12,20 @@ import struct
 from PIL import Image as Pil
 from PIL.ExifTags import IFD, Base
 
-_OF_THE_PICTURE = (
-    Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist,
-    Base.HostComputer, Base.Copyright, Base.Rating, Base.XPTitle, Base.XPComment, Base.XPAuthor,
-    Base.XPKeywords, Base.XPSubject,
-)  # fmt: skip
-_OF_THE_FILE = (
-    Base.MakerNote, Base.ExifImageWidth, Base.ExifImageHeight, Base.ComponentsConfiguration,
-    Base.CompressedBitsPerPixel,
-)  # fmt: skip
 _IN_TIFF = (
     Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist,
     Base.HostComputer, Base.Copyright,
 )  # fmt: skip
 """What Pillow writes into a compressed TIFF file."""
+
+_OF_THE_PICTURE = (
+    *_IN_TIFF, Base.Rating, Base.XPTitle, Base.XPComment, Base.XPAuthor, Base.XPKeywords,
+    Base.XPSubject,
+)  # fmt: skip
+_OF_THE_FILE = (
+    Base.MakerNote, Base.ExifImageWidth, Base.ExifImageHeight, Base.ComponentsConfiguration,
+    Base.CompressedBitsPerPixel,
+)  # fmt: skip
 
 _JPEG_BYTES = 65_533
 """The most that a segment of a JPEG file holds."""

@@ -14,6 +14,11 @@ ASKED_TO_END = tuple(
 """By the system, or because the terminal was closed; Windows has the first only."""
 
 
+def minded() -> list[int]:
+    """Those of :data:`ASKED_TO_END` that are not ignored, as nohup does: these stay so."""
+    return [n for n in ASKED_TO_END if signal.getsignal(n) is not signal.SIG_IGN]
+
+
 @contextmanager
 def signals_wait() -> Generator[Callable[[], None]]:
     """Let Ctrl-C and the like wait in this block for calls of what it gives, or for its end.

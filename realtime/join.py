@@ -82,7 +82,7 @@ def join(
         video = container.add_stream_from_template(first.streams.video[0], opaque=not hevc)
         video.time_base = info.time_base
         video.disposition = Disposition.default
-        if rate := _rate([time for piece in journal.pieces for time in piece.pts], info):
+        if rate := _rate(journal.pts, info):
             video.codec_context.framerate = rate
         if hevc:
             video.codec_context.codec_tag = "hvc1"  # by its other name Apple's players refuse it
@@ -107,7 +107,7 @@ def what_cannot_be_held(path: Path, journal: Journal, info: SourceInfo) -> str |
     """Why a film's times do not fit into the container; None where they do."""
     if not _is_mp4(path):
         return None
-    durations = _durations([time for piece in journal.pieces for time in piece.pts], info)
+    durations = _durations(journal.pts, info)
     if max(durations) <= _LONGEST_IN_MP4:
         return None
     hours = float(max(durations) * info.time_base) / 3600
@@ -120,7 +120,7 @@ def _is_mp4(path: Path) -> bool:
 
 def _packets(journal: Journal, info: SourceInfo, video: VideoStream) -> Iterator[av.Packet[Any]]:
     """The packets of all pieces in the order of decoding, with their times."""
-    pts = [time for piece in journal.pieces for time in piece.pts]
+    pts = journal.pts
     durations = _durations(pts, info)
     depth = max(piece.depth for piece in journal.pieces)
     # A packet is decoded when the one is shown that is ``depth`` before it; the first ones as

@@ -60,6 +60,11 @@ class Journal:
             self._take(piece)
 
     @property
+    def pts(self) -> list[int]:
+        """The times of the frames of all ``pieces``, in order."""
+        return [time for piece in self.pieces for time in piece.pts]
+
+    @property
     def frames(self) -> int:
         """How many frames are done."""
         return sum(len(piece.pts) for piece in (*self.pieces, *self._later.values()))

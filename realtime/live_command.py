@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from cagface_core import ConfigError
 from realtime.commands import add_stats_arguments, check_stats_place, print_start, print_summary
-from realtime.interrupts import ASKED_TO_END
+from realtime.interrupts import minded
 from realtime.options import Context, add_enhancer_arguments, enhancer_config
 from realtime.process import age_s
 
@@ -100,9 +100,8 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_live_command(arguments: argparse.Namespace, context: Context) -> int:
     """``cagface-live``: Ctrl-C, SIGTERM and a closed terminal are its usual ends, and success."""
-    for number in ASKED_TO_END:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)  # the caller puts it back
+    for number in minded():
+        signal.signal(number, signal.default_int_handler)  # the caller puts it back
     with context.console.status("starting; Ctrl-C ends") as status:
         summary = _run(arguments, context, status)
     print_summary(arguments, summary, "")

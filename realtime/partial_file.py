@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from cagface_core import OutputError
@@ -40,6 +42,22 @@ def check_apart(place: Path, *others: Path) -> None:
         same = place.resolve() == other.resolve()
         if same or (place.exists() and other.exists() and place.samefile(other)):
             raise OutputError(f"{place} is read or made by this run itself; choose another name")
+
+
+def check_distinct(planned: Sequence[tuple[Path, Path]], kind: str) -> None:
+    """Refuse to make two files of one name. Raises `OutputError`.
+
+    Args:
+        planned: what is read, and what is made of it.
+        kind: what they are, for people: videos.
+    """
+    taken = Counter(output for _, output in planned)
+    for source, output in planned:
+        if taken[output] > 1:
+            raise OutputError(
+                f"{output}: {taken[output]} {kind} would get this name "
+                f"({source} is one); enhance them one after the other"
+            )
 
 
 class PartialFile:

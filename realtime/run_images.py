@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from realtime.images import (
     write_picture,
 )
 from realtime.loop import Resettable
-from realtime.partial_file import check_output
+from realtime.partial_file import check_distinct, check_output
 from realtime.run import RunEnhancer
 
 StateT = TypeVar("StateT", bound=Resettable)
@@ -86,14 +85,9 @@ def plan_images(job: ImageJob) -> list[tuple[Path, Path]]:
     if not job.output.parent.is_dir():
         raise OutputError(f"{job.output}: the folder {job.output.parent} does not exist")
     planned = [(path, job.output / path.name) for path in pictures]
-    taken = Counter(output for _, output in planned)
     for path, output in planned:
         _refuse_same(output, path)
-        if taken[output] > 1:
-            raise OutputError(
-                f"{output}: {taken[output]} pictures would get this name ({path} is one); "
-                "enhance them one after the other"
-            )
+    check_distinct(planned, "pictures")
     return planned
 
 

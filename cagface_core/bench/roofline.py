@@ -33,21 +33,19 @@ def measure_roofline(device: torch.device, budget: Budget, notes: list[str]) -> 
         budget: for each of them.
         notes: what this torch cannot do is added here, a line each, once.
     """
+    todo: dict[str, Callable[[], Rate]] = {
+        f"matrix-multiply rate at {precision}": partial(_multiply, device, precision, budget)
+        for precision in _DTYPES
+        if device.type != "cpu" or precision != "float16"  # no path of ours uses it there
+    }
+    todo["copy rate"] = partial(_copy, device, budget)
     rates: list[Rate] = []
-    for precision in _DTYPES:
-        if device.type == "cpu" and precision == "float16":
-            continue  # no path of ours uses it on a processor
+    for what, measure in todo.items():
         try:
-            rates.append(_multiply(device, precision, budget))
+            rates.append(measure())
         except (AttributeError, KeyError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            note = f"no matrix-multiply rate at {precision}: {reason}"
+            note = f"no {what}: {str(error).splitlines()[0]}"
             notes += [note] if note not in notes else []
-    try:
-        rates.append(_copy(device, budget))
-    except RuntimeError as error:
-        note = f"no copy rate: {str(error).splitlines()[0]}"
-        notes += [note] if note not in notes else []
     return rates
 
 
