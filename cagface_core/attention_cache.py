@@ -7,6 +7,7 @@ its bucket, still finds the eyes where they are.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import cv2
 import numpy as np
@@ -113,24 +114,28 @@ def _centre(face: Face) -> tuple[float, float]:
 def _move(entry: _Entry, face: Face, crop: Crop) -> Tensor:
     """Sample the kept heatmaps on the new crop so that they stay on the face."""
     zoom = max(face.w, face.h) / max(entry.face.w, entry.face.h)
-    theta = np.zeros((1, 2, 3), np.float32)
-    same = True
+    ratio = crop.size / zoom / entry.crop.size
+    shift = np.zeros(2, np.float32)
     for axis in (0, 1):
         new_start, old_start = ((crop.x, entry.crop.x), (crop.y, entry.crop.y))[axis]
-        ratio = crop.size / zoom / entry.crop.size
         new_middle = new_start + crop.size / 2 - _centre(face)[axis]
         old_middle = old_start + entry.crop.size / 2 - _centre(entry.face)[axis]
-        shift = (new_middle / zoom - old_middle) / (entry.crop.size / 2)
-        theta[0, axis, axis], theta[0, axis, 2] = ratio, shift
-        same = same and abs(ratio - 1) < 1e-3 and abs(shift) < 1e-3
-    if same:
+        shift[axis] = (new_middle / zoom - old_middle) / (entry.crop.size / 2)
+    if abs(ratio - 1) < 1e-3 and np.abs(shift).max() < 1e-3:
         return entry.maps
-    # at once: number by number, a GPU takes longer
-    there = torch.from_numpy(theta).to(entry.maps.device, non_blocking=True)
-    grid = F.affine_grid(there, list(entry.maps.shape), align_corners=False)
+    device = entry.maps.device
+    there = torch.from_numpy(shift).to(device, non_blocking=True)
+    grid = there + ratio * _middles(*entry.maps.shape[-2:], device)
     return F.grid_sample(
         entry.maps, grid, mode="bilinear", padding_mode="border", align_corners=False
     )
+
+
+@cache
+def _middles(height: int, width: int, device: torch.device) -> Tensor:
+    """The middles of pixels, x and y from -1 to 1 as ``grid_sample`` has them: (1, H, W, 2)."""
+    y, x = ((2 * torch.arange(n, dtype=torch.float32) + 1) / n - 1 for n in (height, width))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None].to(device)
 
 
 def _thumb(face: Face, crop: Crop, picture: Image) -> NDArray[np.float32]:

@@ -64,6 +64,10 @@ class Graphed(Generic[OutputT]):
         """Whether there is a graph for inputs of these shapes."""
         return _shapes(inputs) in self._graphs
 
+    def __len__(self) -> int:
+        """How many graphs there are."""
+        return len(self._graphs)
+
     def try_capture(self, *inputs: Tensor) -> bool:
         """Tell whether there is a graph for inputs of these shapes; captures it if need be.
 

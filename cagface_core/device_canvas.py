@@ -6,7 +6,8 @@ to a frame in RGB, and :mod:`cagface_core.planes` to one in planes, to within tw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -32,8 +33,8 @@ class Canvas(Protocol):
         """
         ...
 
-    def fetch(self) -> Image | Planes:
-        """Bring it to the host; waits for everything that makes it."""
+    def fetch(self) -> Callable[[], Image | Planes]:
+        """Begin to bring it to the host; what is given waits for it, and has it."""
         ...
 
 
@@ -54,7 +55,7 @@ class RgbCanvas:
         """See :class:`Canvas`."""
         _add(self.rgb, x, y, levels, 255)
 
-    def fetch(self) -> Image:
+    def fetch(self) -> Callable[[], Image]:
         """(S*H, S*W, 3) uint8 RGB; see :class:`Canvas`."""
         return download(self.rgb.to(torch.uint8).permute(1, 2, 0).contiguous())
 
@@ -84,48 +85,61 @@ class PlanesCanvas:
         around = (left, -(left + width) % across, top, -(top + height) % down)
         if any(around):
             levels = F.pad(levels[None], around, mode="replicate")[0]
-        rows = send(rgb_gains(layout).astype(np.float32), levels.device)
-        gains = torch.matmul(rows, levels.reshape(3, -1)).reshape(levels.shape)
+        gains = torch.matmul(_gains(layout, levels.device), levels.reshape(3, -1))
+        gains = gains.reshape(levels.shape)
         most = _most(layout)
         luma = gains[0][top : top + height, left : left + width]
         _add(self.planes[0], x, y, luma, most)
         if layout.kind == "grey":
             return
-        for plane, gain in zip(self.planes[1:3], gains[1:], strict=True):
-            _add(plane, x // across, y // down, _halve(gain, across, down), most)
+        for plane, gain in zip(self.planes[1:3], _halve(gains[1:], across, down), strict=True):
+            _add(plane, x // across, y // down, gain, most)
 
-    def fetch(self) -> Planes:
+    def fetch(self) -> Callable[[], Planes]:
         """In 8 or 16 bits; see :class:`Canvas`."""
         deep = self.layout.bits > 8
         # uint16, which torch hardly knows, is the lower half of int32.
         codes = [p.int().short() if deep else p.to(torch.uint8) for p in self.planes]
-        flat = download(torch.cat([code.flatten() for code in codes]))
-        parts = np.split(flat, np.cumsum([code.numel() for code in codes[:-1]]))
-        planes = tuple(
-            part.view(np.uint16 if deep else np.uint8).reshape(code.shape)
-            for part, code in zip(parts, codes, strict=True)
-        )
-        return Planes(planes, self.layout)
+        fetched = download(torch.cat([code.flatten() for code in codes]))
+        shapes, ends = [tuple(p.shape) for p in codes], np.cumsum([p.numel() for p in codes])
+
+        def wait() -> Planes:
+            parts = np.split(fetched().view(np.uint16 if deep else np.uint8), ends[:-1])
+            planes = (part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
+            return Planes(tuple(planes), self.layout)
+
+        return wait
 
 
 def send(values: np.ndarray[Any, Any], device: torch.device) -> Tensor:
     """Send an array to the device, uint16 as int16; does not wait for it."""
     if values.dtype == np.uint16:
         values = values.view(np.int16)
-    host = torch.from_numpy(np.ascontiguousarray(values))
-    if device.type == "cuda":
-        host = host.pin_memory()
+    if device.type != "cuda":
+        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+    if values.flags.c_contiguous:
+        host = torch.from_numpy(values).pin_memory()
+    else:  # copied once, not twice
+        like = torch.from_numpy(np.empty(0, values.dtype))
+        host = torch.empty(values.shape, dtype=like.dtype, pin_memory=True)
+        np.copyto(host.numpy(), values)
     return host.to(device, non_blocking=True)
 
 
-def download(values: Tensor) -> np.ndarray[Any, Any]:
-    """Fetch a tensor as numpy; waits for everything that makes it."""
+def download(values: Tensor) -> Callable[[], np.ndarray[Any, Any]]:
+    """Begin to fetch a tensor as numpy; what is given waits for everything that makes it."""
     if values.device.type != "cuda":
-        return values.numpy()
+        return values.numpy
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     host.copy_(values, non_blocking=True)
-    torch.cuda.current_stream(values.device).synchronize()
-    return host.numpy()
+    done = torch.cuda.Event()
+    done.record(torch.cuda.current_stream(values.device))
+
+    def wait() -> np.ndarray[Any, Any]:
+        done.synchronize()
+        return host.numpy()
+
+    return wait
 
 
 def _most(layout: PlaneLayout) -> int:
@@ -146,39 +160,42 @@ def _resample(plane: Tensor, scale: int, place: Places) -> Tensor:
     if place.centred and place.steps == (1 / scale, 1 / scale):
         large = resize(plane[None, None], scale * rows, scale * columns)[0, 0]
         return large[:height, :width]
+    return F.grid_sample(
+        plane[None, None], _grid(place, rows, columns, plane.device), mode="bicubic",
+        padding_mode="border", align_corners=True,
+    )[0, 0]  # fmt: skip
+
+
+@lru_cache(4)  # of each film it is one
+def _grid(place: Places, rows: int, columns: int, device: torch.device) -> Tensor:
+    """The places as ``grid_sample`` has them, (1, h, w, 2), of a plane of that size."""
     x, y = (
         # From the middle of the first sample of the plane, -1, to that of its last, 1.
-        ((start + step * _count(count, plane)) * 2 / max(length - 1, 1) - 1).float()
+        ((start + step * torch.arange(count, dtype=torch.float64)) * 2 / max(length - 1, 1) - 1)
+        .float()
+        .to(device)
         for start, step, count, length in zip(
             place.starts, place.steps, place.size, (columns, rows), strict=True
         )
     )
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
-    return F.grid_sample(
-        plane[None, None], grid, mode="bicubic", padding_mode="border", align_corners=True
-    )[0, 0]
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
 
 
-def _count(count: int, plane: Tensor) -> Tensor:
-    return torch.arange(count, dtype=torch.float64, device=plane.device)
+@lru_cache(4)
+def _gains(layout: PlaneLayout, device: torch.device) -> Tensor:
+    """See :func:`cagface_core.planes.rgb_gains`."""
+    return torch.from_numpy(rgb_gains(layout).astype(np.float32)).to(device)
 
 
-def _halve(gain: Tensor, across: int, down: int) -> Tensor:
-    """Average (h, w) to one sample for ``across`` x ``down`` pixels, where codecs have it.
+def _halve(gains: Tensor, across: int, down: int) -> Tensor:
+    """Average (N, h, w) to one sample for ``across`` x ``down`` pixels, where codecs have it.
 
     Its first row and column are a chroma sample's, its sides multiples of ``across`` and ``down``.
+    It weighs columns by a triangle: two averages in turn.
     """
-    gain = gain.reshape(-1, down, gain.shape[1]).mean(1)
-    if across == 1:
-        return gain
-    reach = across - 1
-    padded = F.pad(gain[None, None], (reach, reach, 0, 0), mode="replicate")[0, 0]
-    halved = torch.zeros_like(gain[:, ::across])
-    for at in range(-reach, reach + 1):
-        halved += (
-            (across - abs(at)) / across**2 * padded[:, at + reach :][:, : gain.shape[1] : across]
-        )
-    return halved
+    wide = F.pad(gains[:, None], (across - 1, across - 1, 0, 0), mode="replicate")
+    narrow = F.avg_pool2d(wide, (down, across), (down, 1))
+    return F.avg_pool2d(narrow, (1, across), (1, across))[:, 0]
 
 
 def _add(plane: Tensor, x: int, y: int, values: Tensor, most: int) -> None:

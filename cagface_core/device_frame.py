@@ -7,6 +7,7 @@ Plain torch, so that it computes on any device what :mod:`cagface_core.paste` an
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -20,12 +21,17 @@ from cagface_core.consistency import resize
 from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.device_canvas import Canvas, PlanesCanvas, RgbCanvas, send
-from cagface_core.device_steady import MOVE_NUMBERS, DeviceSteadier, Seen, blur, mix
+from cagface_core.device_steady import MOVE_NUMBERS, UNLIKE, DeviceSteadier, Seen, blur, mix
 from cagface_core.engine import Engine
 from cagface_core.paste import Box, ramps, shared, square
-from cagface_core.paths import BATCHES, Runner, batch_sizes
+from cagface_core.paths import BATCHES, Runner, batch_sizes, has_room
 from cagface_core.steady import FLOW_PX, make_thumb
 from cagface_core.types import Crop, Floats, Frame, Image, Picture
+
+_MOST_LARGE = 4
+"""So many sizes of large faces have a graph, which holds some 200 bytes a pixel of its output."""
+_MOST_PX = 2048
+"""Larger outputs keep the device so busy that a graph would spare nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ class DeviceFrame:
 
     def __init__(
         self, engine: Engine, scale: int, limit_px: int, guard_levels: float, *,
-        captures: bool = True,
+        captures: bool = True, beside: Executor | None = None,
     ) -> None:  # fmt: skip
         """Take the engine whose device is to be used.
 
@@ -56,14 +62,21 @@ class DeviceFrame:
             limit_px: as for :meth:`cagface_core.engine.Engine.residual`.
             guard_levels: a residual of this mean size or more is refused.
             captures: use graphs, which pay from the second time on.
+            beside: in it those of faces beyond ``BUCKETS_PX`` are captured, while frames go on
+                without; None captures them as they come.
         """
         self.engine, self.scale = engine, scale
         self.limit_px, self.guard_levels = limit_px, guard_levels
         self._graph: Graphed[_Outputs] | None = None
+        self._large: Graphed[_Outputs] | None = None
+        """Of faces beyond ``BUCKETS_PX``, one at a time."""
+        self._beside, self._making = beside, Future[bool]()
+        self._making.set_result(False)
         if captures and (graphs := engine.graphs) is not None:
             compute = partial(self._compute, run=graphs.eager)
             # In memory of its own: it may be captured while another one's graphs run.
             self._graph = Graphed(compute, GraphPool(engine.device))
+            self._large = Graphed(compute, GraphPool(engine.device))
 
     def capture(self, max_faces: int) -> None:
         """Capture the graphs of every bucket and batch that can come, before the first frame."""
@@ -153,10 +166,29 @@ class DeviceFrame:
 
     def _run(self, inputs: tuple[Tensor, ...]) -> _Outputs:
         """Compute faces of one bucket, by a graph where there is one for their number."""
-        graph = self._graph
-        if graph is not None and inputs[0].shape[-1] in BUCKETS_PX and graph.try_capture(*inputs):
-            return graph(*inputs)
-        return self._compute(*inputs)
+        if inputs[0].shape[-1] in BUCKETS_PX:
+            graph = self._graph
+            there = graph is not None and graph.try_capture(*inputs)
+        else:
+            graph = self._large
+            there = graph is not None and self._is_ready(graph, inputs)
+        return graph(*inputs) if graph is not None and there else self._compute(*inputs)
+
+    def _is_ready(self, graph: Graphed[_Outputs], inputs: tuple[Tensor, ...]) -> bool:
+        """Tell whether there is a graph for a large face; if not, capture it, where it pays."""
+        if graph.captured(inputs):
+            return True
+        if (
+            self.scale * inputs[0].shape[-1] > _MOST_PX
+            or len(graph) == _MOST_LARGE
+            or not self._making.done()
+            or not has_room(self.engine.device)
+        ):
+            return False
+        if self._beside is None:
+            return graph.try_capture(*inputs)
+        self._making = self._beside.submit(graph.try_capture, *inputs)
+        return False
 
     def _compute(
         self, pictures: Tensor, maps: Tensor, last_blurred: Tensor, last_enhanced: Tensor,
@@ -186,7 +218,8 @@ class DeviceFrame:
         enhanced = mix(plain + residual, blurred, last_enhanced, last_blurred, moves)
         rows, columns = numbers[:, MOVE_NUMBERS:].view(len(numbers), 2, side).unbind(1)
         mask = rows[:, :, None] * columns[:, None, :] * passed[:, None, None]
-        return _Outputs(enhanced - plain, mask, blurred, enhanced, passed)
+        known = torch.where(passed[:, None, None, None], blurred, UNLIKE)
+        return _Outputs(enhanced - plain, mask, known, enhanced, passed)
 
     def _add(
         self, begun: Begun, crops: Sequence[Crop], faces: Sequence[tuple[Tensor, Tensor]]
@@ -223,7 +256,8 @@ class _Outputs(NamedTuple):
         mask: (N, scale*S, scale*S), where and how strongly they are shown; nought of what the guard
             refused.
         blurred: (N, 3, S, S), and
-        enhanced: (N, 3, scale*S, scale*S): see :class:`cagface_core.device_steady.Seen`.
+        enhanced: (N, 3, scale*S, scale*S): see :class:`cagface_core.device_steady.Seen`; of what
+            the guard refused nothing is shown again.
         passed: (N,) bool: whether the guard let it pass.
     """
 
@@ -244,10 +278,11 @@ class _Face(NamedTuple):
 
 
 def _parts(crops: Sequence[Crop]) -> Iterator[list[int]]:
-    """The crops by bucket, as many together as there is a graph for."""
+    """The crops by bucket, as many together as there is a graph for; large ones one by one."""
     for side in sorted({crop.size for crop in crops}):
         chosen = [i for i, crop in enumerate(crops) if crop.size == side]
-        for size in batch_sizes(len(chosen)):
+        together = side in BUCKETS_PX
+        for size in batch_sizes(len(chosen)) if together else [1] * len(chosen):
             yield chosen[:size]
             chosen = chosen[size:]
 

@@ -31,6 +31,9 @@ from cagface_core.types import Crop, Image
 MOVE_NUMBERS = 4 + 2 * FLOW_PX**2
 """How many numbers tell how a face has moved, see :meth:`DeviceSteadier.recall`."""
 
+UNLIKE = -1e3
+"""In :attr:`Seen.blurred`, in levels: unlike anything, so that nothing of it is shown again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:

@@ -23,6 +23,7 @@ from cagface_core.config import EnhancerConfig, Rung, Tuning, narrowed, usual
 from cagface_core.cpu_frame import CpuFrame
 from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach, shrunk, work_grid
 from cagface_core.detect import Detector, open_detector
+from cagface_core.device_canvas import download
 from cagface_core.device_frame import Begun, DeviceFrame
 from cagface_core.device_steady import DeviceSteadier
 from cagface_core.engine import Engine
@@ -54,6 +55,7 @@ _LOOK_EVERY_S = {"live": (0.25, 0.5), "file": (0.0, 0.1), "image": (0.0, 0.0)}
 """How often the detector looks at faces that rest; between, they are followed by their motion. And
 how often at a part of the frame for new ones, which in files is the whole of it."""
 
+_NOT_THERE = "the frame cannot be composed on the device"
 _GUARD_MEAN_LEVELS = 40.0  # a residual this strong on average is no face any more
 
 
@@ -108,9 +110,8 @@ class FaceEnhancer:
         self._heatmaps = Heatmaps(self._tell, waits=not live)
         self.frames_ahead = networks_at_once(kind) if self.config.mode == "file" else 0
         """How many frames may be begun before the first of them is finished."""
-        self._networks: ThreadPoolExecutor | None = None
-        if self.frames_ahead:
-            self._networks = single_threaded("network", self.frames_ahead)
+        beside = self.frames_ahead and not self.on_device  # which computes beside by itself
+        self._networks = single_threaded("network", self.frames_ahead) if beside else None
         self.detector: Detector = detector or open_detector("live" if live else "file")
 
     def load(self, preset: str, max_crop_px: int | None = None) -> Engine:
@@ -151,6 +152,7 @@ class FaceEnhancer:
             self._device_frames[key] = DeviceFrame(
                 self.load(tuning.preset), tuning.scale, tuning.max_crop_px, _GUARD_MEAN_LEVELS,
                 captures=self.config.mode != "image",
+                beside=self._beside if self.config.mode == "live" else None,
             )  # fmt: skip
         return self._device_frames[key]
 
@@ -232,14 +234,11 @@ class FaceEnhancer:
             with clock("network"):
                 return self._enhance(work, maps)
 
-        def compose() -> _Composed | None:
-            return begun and self._compose(begun, work, maps, clock)
-
-        on_device = later(compose, beside) if begun else compose
+        on_device = begun and self._compose(begun, work, maps, clock)
         faces = network if begun else later(network, beside)
 
         def finish() -> Enhanced:
-            composed = on_device()
+            composed = on_device and on_device()
             if composed is None:  # or what was begun on the device failed
                 frame_here = here or CpuFrame(frame, tuning.scale, self._beside, clock)
                 frame_here.recall(
@@ -266,30 +265,32 @@ class FaceEnhancer:
         try:
             return self.device_frame(tuning).begin(frame) if self.on_device else None
         except RuntimeError as error:
-            self._tell("the frame cannot be composed on the device", error)
-            return None
+            return self._tell(_NOT_THERE, error)
 
     def _compose(
         self, begun: Begun, work: _Work, maps: list[Tensor], clock: Clock
-    ) -> _Composed | None:
-        """Compose the frame on the device; None where that failed."""
+    ) -> Callable[[], _Composed | None] | None:
+        """Compose the frame on the device; gives what waits for it, None where that failed."""
         try:
             with clock("device"):
-                ids = [face.id for face in work.faces]
                 passed = self.device_frame(work.tuning).finish(
-                    begun, ids, work.crops, work.pictures, work.seen,
+                    begun, [face.id for face in work.faces], work.crops, work.pictures, work.seen,
                     [reach(face) for face in work.faces], maps, work.strengths,
                     work.device_steadier,
                 )  # fmt: skip
-            with clock("download"):
-                picture = begun.canvas.fetch()
-                sane = [bool(ok) for ok in passed.cpu().numpy()]
+                picture, sane = begun.canvas.fetch(), download(passed)
         except RuntimeError as error:
-            self._tell("the frame cannot be composed on the device", error)
-            return None
-        outcomes = [Outcome.ENHANCED if ok else Outcome.GUARDED for ok in sane]
-        work.device_steadier.forget_others({i for i, ok in zip(ids, sane, strict=True) if ok})
-        return picture, outcomes
+            return self._tell(_NOT_THERE, error)
+
+        def wait() -> _Composed | None:
+            try:
+                with clock("download"):
+                    made, ok = picture(), sane()
+            except RuntimeError as error:
+                return self._tell(_NOT_THERE, error)
+            return made, [Outcome.ENHANCED if one else Outcome.GUARDED for one in ok]
+
+        return wait
 
     def enhance_picture(self, rgb: Image) -> Image:
         """Enhance the faces of one picture: (H, W, 3) to (scale*H, scale*W, 3) uint8 RGB.
@@ -316,7 +317,7 @@ class FaceEnhancer:
         begun = self._begin(Frame(rgb), self.tuning)  # its memory first, graphs take what is left
         self._prepare(self.engine, self.tuning)
         if begun:
-            begun.canvas.fetch()
+            begun.canvas.fetch()()
         self._warm = True
 
     def close(self) -> None:

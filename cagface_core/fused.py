@@ -2,8 +2,8 @@
 
 ReLU, bias and the residual's addition happen as a convolution stores its result, not in passes of
 their own over memory. On processors, where :mod:`cagface_core.cpu_graph` has no graph, by oneDNN's
-operators, those that torch's own compiler uses; on CUDA GPUs by cuDNN's and one small kernel. Where
-a torch has them not, or they compute anything else, the network stays as it was.
+operators, those that torch's own compiler uses; on CUDA GPUs by our own, or cuDNN's and one small
+kernel. Where a torch has them not, or they compute anything else, the network stays as it was.
 """
 
 from __future__ import annotations
@@ -64,30 +64,32 @@ def fuse(network: FoldedCAGFace) -> None:
             results change by the rounding of that precision.
     """
     weight = network.stem1.weight
-    kinds = {"cpu": FusedBackbone, "cuda": CudaBackbone}
-    if weight.device.type not in kinds:
+    if weight.device.type not in _KINDS:
         return
-    kind = kinds[weight.device.type]
-    backbones = network.backbone1, network.backbone2
-    try:
-        faster = [kind(backbone) for backbone in backbones]
-        _check(faster[0], backbones[0], weight)
-    except (AttributeError, KeyError, RuntimeError, TypeError) as error:  # none of it is public
-        log.debug("no fused convolutions here: %s", error)
-        return
-    network.register_module("backbone1", faster[0])
-    network.register_module("backbone2", faster[1])
+    for kind in _KINDS[weight.device.type]:
+        backbones = network.backbone1, network.backbone2
+        try:
+            faster = [kind(backbone) for backbone in backbones]
+            _check(faster[0], backbones[0], weight)
+        except Exception as error:  # noqa: BLE001 - none is public, compilers fail in their own ways
+            log.debug("no %s here: %s", kind.__name__, error)
+        else:
+            network.register_module("backbone1", faster[0])
+            network.register_module("backbone2", faster[1])
+            return
 
 
 @torch.inference_mode()
 def _check(faster: nn.Module, backbone: nn.Module, like: Tensor) -> None:
-    """Run both once on the same noise; RuntimeError where they differ by more than rounding."""
-    noise = torch.rand(1, like.shape[0], 16, 24, generator=torch.Generator().manual_seed(0)) - 0.5
-    noise = noise.to(like).contiguous(memory_format=torch.channels_last)
-    expected = backbone(noise)
-    error = (faster(noise) - expected).abs().max() / expected.abs().max()
-    if not error < _MOST_ERROR:
-        raise RuntimeError(f"they differ from the plain ones by {float(error):.2g}")
+    """Run both on the same noise; RuntimeError where they differ by more than rounding."""
+    for height, width in _TRIED[like.device.type]:
+        random = torch.Generator().manual_seed(0)
+        noise = torch.rand(1, like.shape[0], height, width, generator=random) - 0.5
+        noise = noise.to(like).contiguous(memory_format=torch.channels_last)
+        expected = backbone(noise)
+        error = (faster(noise) - expected).abs().max() / expected.abs().max()
+        if not error < _MOST_ERROR:
+            raise RuntimeError(f"they differ from the plain ones by {float(error):.2g}")
 
 
 def fold_norms(network: ModuleT) -> ModuleT:
@@ -166,6 +168,41 @@ class CudaBackbone(nn.Module):
             hidden = _CONVOLUTION_RELU(y, conv1.weight, conv1.bias, (1, 1), (1, 1), (1, 1), 1)
             y = self.total(y, conv2, hidden)
         return self.total(x, self.tail, y)
+
+
+class TritonBackbone(CudaBackbone):
+    """The same in two kernels a unit, which are faster where pictures are small."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        """Take its weights as they are."""
+        from cagface_core import triton_conv  # only there where Triton is
+
+        super().__init__(backbone)
+        weight = backbone.tail.weight
+        if weight.dtype not in (torch.float16, torch.bfloat16):
+            raise TypeError("it multiplies in half precision")
+        if torch.cuda.get_device_capability(weight.device) < (8, 0):
+            raise RuntimeError("Triton does not use this GPU's units for that")
+        self.pays, self.convolve = triton_conv.pays, triton_conv.convolve
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, F, H, W) to the same shape."""
+        count, features, height, width = x.shape
+        if not self.pays(count * height * width, features):
+            return super().forward(x)
+        y = x
+        for conv1, conv2 in self.units:
+            y = self.convolve(self.convolve(y, conv1, None), conv2, y)
+        return self.convolve(y, self.tail, x)
+
+
+_KINDS: dict[str, tuple[type[FusedBackbone | CudaBackbone], ...]] = {
+    "cpu": (FusedBackbone,), "cuda": (TritonBackbone, CudaBackbone),
+}  # fmt: skip
+"""Fastest first."""
+
+_TRIED = {"cpu": ((16, 24),), "cuda": ((16, 24), (64, 64), (128, 128), (256, 256))}
+"""Heights and widths: each has its own kernels, compiled now and not in a frame."""
 
 
 def _total(like: Tensor) -> Callable[[Tensor, nn.Conv2d, Tensor], Tensor]:

@@ -284,6 +284,11 @@ def _computes(kind: str) -> bool:
     return True
 
 
+def has_room(device: torch.device) -> bool:
+    """Whether a GPU has memory left for more than must be."""
+    return torch.cuda.mem_get_info(device)[0] >= _LEAST_BYTES
+
+
 def _try(where: Place) -> None:
     """Compute there what is known: convolutions on Apple's GPUs have been wrong before.
 

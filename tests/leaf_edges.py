@@ -51,6 +51,7 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("fold", "cagface"): "the fold rewrites this network's upsamplers",
     ("fused", "cagface"): "it runs this network's residual units",
     ("fused", "fold"): "it makes the folded network faster",
+    ("fused", "triton_conv"): "its convolutions, on a CUDA GPU that has Triton",
     ("int8", "cagface"): "it computes this network's residual units",
     ("int8", "fold"): "they are the folded network's",
     ("int8", "quantise"): "it rounds by the ranges found there",

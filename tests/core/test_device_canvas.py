@@ -45,7 +45,7 @@ def mean(ours: Planes, expected: Planes) -> float:
 @pytest.mark.parametrize("size", [(128, 96), (127, 95)])
 def test_a_picture_is_enlarged_as_on_the_processor(name: str, scale: int, size: tuple[int, int]):
     picture = drawn(*size, ALL[name])
-    ours = PlanesCanvas.upscale(picture, scale, HERE).fetch()
+    ours = PlanesCanvas.upscale(picture, scale, HERE).fetch()()
     expected = upscale_planes(picture, scale)
     if scale == 1 and name in LAYOUTS:
         assert worst(ours, expected) == 0
@@ -66,8 +66,8 @@ def test_a_face_is_added_as_on_the_processor(name: str, place: tuple[int, int]):
     canvas = PlanesCanvas.upscale(picture, 1, HERE)
     canvas.add(x, y, torch.from_numpy(levels).permute(2, 0, 1))
     unit = 255 / ((1 << picture.layout.bits) - 1)
-    assert worst(canvas.fetch(), expected) <= unit
-    assert worst(canvas.fetch(), upscale_planes(picture, 1)) > 60
+    assert worst(canvas.fetch()(), expected) <= unit
+    assert worst(canvas.fetch()(), upscale_planes(picture, 1)) > 60
 
 
 def test_the_last_code_values_are_not_lost():
@@ -75,7 +75,7 @@ def test_the_last_code_values_are_not_lost():
     layout = PlaneLayout("grey", 16, False, (1, 1), (0, 0), full_range=True)
     plane = np.array([[0, 1, 32767, 32768, 40000, 65535]] * 2, np.uint16)
     canvas = PlanesCanvas.upscale(Planes((plane,), layout), 1, HERE)
-    assert np.array_equal(canvas.fetch().planes[0], plane)
+    assert np.array_equal(canvas.fetch()().planes[0], plane)
 
 
 def film(clip: Path, layout: PlaneLayout | None = None) -> list[Frame]:

@@ -1,8 +1,11 @@
 """The frame composed on the device equals the one OpenCV composes; here both on the processor."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -97,7 +100,7 @@ def test_overlapping_and_overhanging_faces(
         begun, range(len(crops)), crops, pictures, pictures, reaches, maps, ones, DeviceSteadier()
     )
     assert passed.all()
-    compare(begun.canvas.fetch(), expected)
+    compare(begun.canvas.fetch()(), expected)
 
 
 def test_a_guarded_face_is_plain_and_forgotten(
@@ -112,11 +115,19 @@ def test_a_guarded_face_is_plain_and_forgotten(
     state = enhancer.new_state()
     assert enhancer.enhance(frames[0], state).outcomes == (Outcome.ENHANCED,)
     monkeypatch.setattr(enhancer.engine, "added", wild)
-    guarded = enhancer.enhance(frames[0], state)  # what was shown a frame ago is not shown again
+    begun = enhancer.begin(frames[0], state)
+    monkeypatch.setattr(enhancer.engine, "added", added)
+    begun_next = enhancer.begin(frames[1], state)  # before anybody knows of the guard
+    guarded = begun()  # what was shown a frame ago is not shown again
     assert guarded.outcomes == (Outcome.GUARDED,)
     plain = cv2.resize(frames[0].rgb, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     compare(guarded.rgb, plain)
-    monkeypatch.undo()
+    following = begun_next()
+    assert following.outcomes == (Outcome.ENHANCED,)
+    anew = enhancer.new_state()  # nor is what the guard refused
+    enhancer.enhance(frames[0], anew)
+    anew.device_steadier.clear()
+    compare(following.rgb, enhancer.enhance(frames[1], anew).rgb)
 
 
 def test_a_device_that_fails_leaves_the_frame_to_the_processor(
@@ -210,7 +221,7 @@ def test_faces_of_one_bucket_are_computed_together(
             begun, numbers, crops, pictures, pictures, reaches, maps, strengths, steadier
         )
         assert passed.tolist() == [True] * 4
-        return begun.canvas.fetch()
+        return begun.canvas.fetch()()
 
     graphs = Shapes()
     monkeypatch.setattr(device_frame, "_graph", graphs)
@@ -223,3 +234,83 @@ def test_faces_of_one_bucket_are_computed_together(
         compare(ours, expected)
         assert (ours != expected).mean() < 0.01
     assert not np.array_equal(together[0], upscale_frame(frames[0].rgb, 2))
+
+
+def test_large_faces_get_graphs_as_they_come(
+    enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+):
+    """In a file at once; live beside, and until then they are computed without."""
+
+    class Graphs(dict[tuple[int, ...], None]):
+        """In the place of graphs: computes the same, and notes for what."""
+
+        used = 0
+
+        def captured(self, inputs: Sequence[torch.Tensor]) -> bool:
+            return tuple(inputs[0].shape) in self
+
+        def try_capture(self, *inputs: torch.Tensor) -> bool:
+            self[tuple(inputs[0].shape)] = None
+            return True
+
+        def __call__(self, *inputs: torch.Tensor) -> object:
+            self.used += 1
+            return compute(*inputs)
+
+    class Later(ThreadPoolExecutor):
+        """Does it when it is asked to."""
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            self.work, self.future = partial(fn, *args, **kwargs), Future[Any]()
+            return self.future
+
+        def do(self) -> None:
+            self.future.set_result(self.work())
+
+    device_frame = enhancer.device_frame(enhancer.tuning)
+    compute = device_frame._compute  # pyright: ignore[reportPrivateUsage]
+    room = [True]
+    monkeypatch.setattr("cagface_core.device_frame.has_room", lambda _device: room[0])
+    monkeypatch.setattr(device_frame, "limit_px", 64)
+
+    def show(*sides: int) -> None:
+        crops = [Crop(0, 0, side) for side in sides]
+        pictures = [crop_of(frames[0].rgb, crop) for crop in crops]
+        maps = [enhancer.engine.no_maps] * len(crops)
+        reaches = [(0, 0, side) for side in sides]
+        begun = device_frame.begin(frames[0])
+        device_frame.finish(
+            begun, range(len(sides)), crops, pictures, pictures, reaches, maps,
+            [1.0] * len(sides), DeviceSteadier(),
+        )  # fmt: skip
+
+    def use(beside: Later | None) -> Graphs:
+        graphs = Graphs()
+        monkeypatch.setattr(device_frame, "_large", graphs)
+        monkeypatch.setattr(device_frame, "_beside", beside)
+        return graphs
+
+    graphs = use(None)
+    show(320, 320, 96)
+    assert (list(graphs), graphs.used) == ([(1, 3, 320, 320)], 2)
+    show(1088)  # twice that is beyond what pays
+    room[0] = False
+    show(384)
+    assert list(graphs) == [(1, 3, 320, 320)]
+    room[0] = True
+    for side in (384, 448, 512, 576):
+        show(side)
+    assert [shape[-1] for shape in graphs] == [320, 384, 448, 512]
+
+    beside = Later()
+    graphs = use(beside)
+    show(320)
+    show(384)  # one at a time
+    assert (list(graphs), graphs.used) == ([], 0)
+    beside.do()
+    show(320)
+    assert ([shape[-1] for shape in graphs], graphs.used) == ([320], 1)
+    show(384)
+    beside.do()
+    show(384)
+    assert ([shape[-1] for shape in graphs], graphs.used) == ([320, 384], 2)

@@ -1,15 +1,17 @@
 """What only a CUDA GPU can show; all else of it is tested on the processor, in the other files."""
 
+import importlib.util
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
-from cagface_core import EnhancerConfig, FaceEnhancer, Frame, Outcome, checkpoint
+from cagface_core import Enhanced, EnhancerConfig, FaceEnhancer, Frame, Outcome, checkpoint
 from cagface_core.bench.scene import KnownDetector, Scene, make_scene
 from cagface_core.cagface import CAGFaceConfig
 from cagface_core.consistency import resize
@@ -18,7 +20,7 @@ from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.device_steady import DeviceSteadier
 from cagface_core.engine import Engine
 from cagface_core.fold import FoldedCAGFace, fold, place
-from cagface_core.fused import CudaBackbone, fuse
+from cagface_core.fused import CudaBackbone, TritonBackbone, fuse
 from cagface_core.paths import BATCHES, FACTORS, GraphRunner
 from cagface_core.types import Crop, PlaneLayout, Planes
 from tests.core.plane_pictures import ycc
@@ -65,20 +67,25 @@ def test_the_graph_computes_what_single_operations_do(runner: GraphRunner, facto
     torch.testing.assert_close(kept, runner.eager(first, factor), atol=4e-3, rtol=0)
 
 
+@pytest.mark.parametrize("features", [16, 24, 32, 64, 128, 256])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_fused_kernels_are_used_and_compute_what_the_network_does(dtype: torch.dtype):
+def test_fused_kernels_are_used_and_compute_what_the_network_does(
+    dtype: torch.dtype, features: int
+):
     torch.manual_seed(0)
-    network = place(FoldedCAGFace(CAGFaceConfig(64, 3)).to(dtype).eval(), "cuda")
+    network = place(FoldedCAGFace(CAGFaceConfig(features, 2)).to(dtype).eval(), "cuda")
     faster = place(fold(network), "cuda")
     fuse(faster)
-    assert isinstance(faster.backbone1, CudaBackbone)
-    assert isinstance(faster.backbone2, CudaBackbone)
-    x = block(3, 2, 64).to(dtype).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        expected = network(x).float()
-        error = (faster(x).float() - expected).abs().max()
-    assert expected.std() > 0.02
-    assert error < 0.02 * expected.abs().max()
+    by_triton = dtype != torch.float32 and importlib.util.find_spec("triton") is not None
+    for backbone in (faster.backbone1, faster.backbone2):
+        assert type(backbone) is (TritonBackbone if by_triton else CudaBackbone)
+    for shape in ((1, 64), (2, 64), (1, 96), (8, 128), (1, 200), (1, 256)):
+        x = block(3, *shape).to(dtype).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            expected = network(x).float()
+            error = (faster(x).float() - expected).abs().max()
+        assert expected.std() > 0.02
+        assert error < 0.02 * expected.abs().max()
 
 
 def test_an_unknown_shape_says_what_to_do():
@@ -201,7 +208,7 @@ def test_one_graph_serves_every_position(enhancer: FaceEnhancer, frames: list[Fr
                 begun, [1], crops, pictures, pictures, reaches, maps, [1.0], steadier
             )
             assert passed.all()
-            picture = begun.canvas.fetch()
+            picture = begun.canvas.fetch()()
             assert isinstance(picture, np.ndarray)
             made.append(picture.astype(np.float32))
         return made
@@ -214,6 +221,32 @@ def test_one_graph_serves_every_position(enhancer: FaceEnhancer, frames: list[Fr
     device_frame._graph = None  # pyright: ignore[reportPrivateUsage]
     for ours, expected in zip(by_graph, canvases(), strict=True):
         assert np.abs(ours - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["live", "file"])
+def test_large_faces_have_graphs_too_which_no_live_frame_waits_for(mode: Literal["live", "file"]):
+    scene = make_scene(1280, 720, 1, 300, 60)
+    frames = [Frame(rgb, round(i * 1_000_000 / 30)) for i, rgb in enumerate(scene.frames)]
+    config = EnhancerConfig(preset="nano", device="cuda", mode=mode, max_crop_px=256)
+    made: dict[bool, list[Enhanced]] = {}
+    for captures in (True, False):
+        with closing(FaceEnhancer(config, KnownDetector(scene))) as enhancer:
+            enhancer.warm_up(720, 1280)
+            device_frame = enhancer.device_frame(enhancer.tuning)
+            large = device_frame._large  # pyright: ignore[reportPrivateUsage]
+            assert large is not None
+            assert len(large) == 0
+            if not captures:
+                device_frame._large = None  # pyright: ignore[reportPrivateUsage]
+            state = enhancer.new_state()
+            made[captures] = [enhancer.enhance(frame, state) for frame in frames]
+            enhancer.close()
+            assert len(large) == captures
+    for ours, expected in zip(made[True], made[False], strict=True):
+        assert ours.outcomes == expected.outcomes == (Outcome.ENHANCED,)
+        difference = np.abs(ours.rgb.astype(int) - expected.rgb)
+        assert difference.max() <= 4
+        assert difference.mean() < 0.1
 
 
 def test_device_memory_is_flat_over_ten_thousand_frames(enhancer: FaceEnhancer, scene: Scene):
