@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cagface_core.bisenet import COMPONENTS, INPUT_PX
+from cagface_core.transfer import send
 from cagface_core.types import Picture
 
 MAP_PX = 64
@@ -24,10 +25,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 def to_signed(pictures: Sequence[Picture], device: str | torch.device = "cpu") -> Tensor:
     """Stack (H, W, C) pictures of one size, 0..255, to (N, C, H, W) float32 in [-1, 1]."""
-    batch = torch.from_numpy(np.stack(pictures))
-    if torch.device(device).type == "cuda":
-        batch = batch.pin_memory()  # otherwise it would be waited for, after all that is queued
-    batch = batch.to(device, non_blocking=True)
+    batch = send(np.stack(pictures), torch.device(device))
     return batch.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # of the copy that stack made
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cagface_core.transfer import send
 from cagface_core.types import Crop, Face, Image
 
 _THUMB_PX = 16
@@ -124,8 +125,7 @@ def _move(entry: _Entry, face: Face, crop: Crop) -> Tensor:
     if abs(ratio - 1) < 1e-3 and np.abs(shift).max() < 1e-3:
         return entry.maps
     device = entry.maps.device
-    there = torch.from_numpy(shift).to(device, non_blocking=True)
-    grid = there + ratio * _middles(*entry.maps.shape[-2:], device)
+    grid = send(shift, device) + ratio * _middles(*entry.maps.shape[-2:], device)
     return F.grid_sample(
         entry.maps, grid, mode="bilinear", padding_mode="border", align_corners=False
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cagface_core.consistency import resize
 from cagface_core.planes import Places, find_places, rgb_gains, standard
+from cagface_core.transfer import fetch, send
 from cagface_core.types import Image, PlaneLayout, Planes
 
 
@@ -57,7 +58,7 @@ class RgbCanvas:
 
     def fetch(self) -> Callable[[], Image]:
         """(S*H, S*W, 3) uint8 RGB; see :class:`Canvas`."""
-        return download(self.rgb.to(torch.uint8).permute(1, 2, 0).contiguous())
+        return fetch(self.rgb.to(torch.uint8).permute(1, 2, 0).contiguous())
 
 
 class PlanesCanvas:
@@ -100,7 +101,7 @@ class PlanesCanvas:
         deep = self.layout.bits > 8
         # uint16, which torch hardly knows, is the lower half of int32.
         codes = [p.int().short() if deep else p.to(torch.uint8) for p in self.planes]
-        fetched = download(torch.cat([code.flatten() for code in codes]))
+        fetched = fetch(torch.cat([code.flatten() for code in codes]))
         shapes, ends = [tuple(p.shape) for p in codes], np.cumsum([p.numel() for p in codes])
 
         def wait() -> Planes:
@@ -109,37 +110,6 @@ class PlanesCanvas:
             return Planes(tuple(planes), self.layout)
 
         return wait
-
-
-def send(values: np.ndarray[Any, Any], device: torch.device) -> Tensor:
-    """Send an array to the device, uint16 as int16; does not wait for it."""
-    if values.dtype == np.uint16:
-        values = values.view(np.int16)
-    if device.type != "cuda":
-        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
-    if values.flags.c_contiguous:
-        host = torch.from_numpy(values).pin_memory()
-    else:  # copied once, not twice
-        like = torch.from_numpy(np.empty(0, values.dtype))
-        host = torch.empty(values.shape, dtype=like.dtype, pin_memory=True)
-        np.copyto(host.numpy(), values)
-    return host.to(device, non_blocking=True)
-
-
-def download(values: Tensor) -> Callable[[], np.ndarray[Any, Any]]:
-    """Begin to fetch a tensor as numpy; what is given waits for everything that makes it."""
-    if values.device.type != "cuda":
-        return values.numpy
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    host.copy_(values, non_blocking=True)
-    done = torch.cuda.Event()
-    done.record(torch.cuda.current_stream(values.device))
-
-    def wait() -> np.ndarray[Any, Any]:
-        done.synchronize()
-        return host.numpy()
-
-    return wait
 
 
 def _most(layout: PlaneLayout) -> int:

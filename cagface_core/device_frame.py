@@ -20,12 +20,13 @@ from cagface_core.attention import MAP_PX
 from cagface_core.consistency import resize
 from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed, GraphPool
-from cagface_core.device_canvas import Canvas, PlanesCanvas, RgbCanvas, send
+from cagface_core.device_canvas import Canvas, PlanesCanvas, RgbCanvas
 from cagface_core.device_steady import MOVE_NUMBERS, UNLIKE, DeviceSteadier, Seen, blur, mix
 from cagface_core.engine import Engine
 from cagface_core.paste import Box, ramps, shared, square
 from cagface_core.paths import BATCHES, Runner, batch_sizes, has_room
 from cagface_core.steady import FLOW_PX, make_thumb
+from cagface_core.transfer import send
 from cagface_core.types import Crop, Floats, Frame, Image, Picture
 
 _MOST_LARGE = 4

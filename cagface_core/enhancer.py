@@ -23,7 +23,6 @@ from cagface_core.config import EnhancerConfig, Rung, Tuning, narrowed, usual
 from cagface_core.cpu_frame import CpuFrame
 from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach, shrunk, work_grid
 from cagface_core.detect import Detector, open_detector
-from cagface_core.device_canvas import download
 from cagface_core.device_frame import Begun, DeviceFrame
 from cagface_core.device_steady import DeviceSteadier
 from cagface_core.engine import Engine
@@ -34,6 +33,7 @@ from cagface_core.planes import rgb_levels
 from cagface_core.state import State
 from cagface_core.steady import Steadier
 from cagface_core.track import UNSMOOTHED, Tracker
+from cagface_core.transfer import fetch
 from cagface_core.types import (
     NO_RGB,
     Crop,
@@ -278,7 +278,7 @@ class FaceEnhancer:
                     [reach(face) for face in work.faces], maps, work.strengths,
                     work.device_steadier,
                 )  # fmt: skip
-                picture, sane = begun.canvas.fetch(), download(passed)
+                picture, sane = begun.canvas.fetch(), fetch(passed)
         except RuntimeError as error:
             return self._tell(_NOT_THERE, error)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("attention", "bisenet"): "the block is made of this network's components",
+    ("attention", "transfer"): "crops go to where the networks are",
+    ("attention_cache", "transfer"): "how a face moved goes to where its heatmaps are",
     ("blazeface", "native_log"): "MediaPipe writes to the process's stderr while it loads",
     ("checkpoint", "bisenet"): "a file's header names the network that it holds",
     ("checkpoint", "cagface"): "a file's header names the network that it holds",
@@ -21,6 +23,7 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("detect", "look_team"): "a look that waits for no other is made beside it",
     ("device_canvas", "consistency"): "the plain upscale, on the device",
     ("device_canvas", "planes"): "samples lie where they do on the processor",
+    ("device_canvas", "transfer"): "a frame goes up and comes back",
     ("device_frame", "attention"): "its graphs take heatmaps",
     ("device_frame", "consistency"): "the plain upscale of a face, on the device",
     ("device_frame", "device_canvas"): "what the faces are added to",
@@ -31,6 +34,7 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("device_frame", "engine"): "the frame stays on the device between the steps",
     ("device_frame", "paste"): "the mask is the same on every device",
     ("device_frame", "paths"): "batches are split where graphs are",
+    ("device_frame", "transfer"): "crops, and how they have moved, go up",
     ("device_steady", "attention"): "luminance is the same everywhere",
     ("device_steady", "steady"): "the same formula, with the same figures",
     ("engine", "attention"): "the engine runs both networks and what lies between them",
