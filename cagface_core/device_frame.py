@@ -63,7 +63,7 @@ class DeviceFrame:
             limit_px: as for :meth:`cagface_core.engine.Engine.residual`.
             guard_levels: a residual of this mean size or more is refused.
             captures: use graphs, which pay from the second time on.
-            beside: in it those of faces beyond ``BUCKETS_PX`` are captured, while frames go on
+            beside: in it those not captured before the first frame are, while frames go on
                 without; None captures them as they come.
         """
         self.engine, self.scale = engine, scale
@@ -166,23 +166,18 @@ class DeviceFrame:
         return *map(torch.cat, zip(*tensors, strict=True)), numbers
 
     def _run(self, inputs: tuple[Tensor, ...]) -> _Outputs:
-        """Compute faces of one bucket, by a graph where there is one for their number."""
-        if inputs[0].shape[-1] in BUCKETS_PX:
-            graph = self._graph
-            there = graph is not None and graph.try_capture(*inputs)
-        else:
-            graph = self._large
-            there = graph is not None and self._is_ready(graph, inputs)
-        return graph(*inputs) if graph is not None and there else self._compute(*inputs)
+        """Compute faces of one bucket; by a graph, where there is one for their number."""
+        graph = self._graph if inputs[0].shape[-1] in BUCKETS_PX else self._large
+        if graph is None or not self._making.done():  # which has their memory
+            return self._compute(*inputs)
+        there = graph.captured(inputs) or self._add_graph(graph, inputs)
+        return graph(*inputs) if there else self._compute(*inputs)
 
-    def _is_ready(self, graph: Graphed[_Outputs], inputs: tuple[Tensor, ...]) -> bool:
-        """Tell whether there is a graph for a large face; if not, capture it, where it pays."""
-        if graph.captured(inputs):
-            return True
-        if (
+    def _add_graph(self, graph: Graphed[_Outputs], inputs: tuple[Tensor, ...]) -> bool:
+        """Capture what comes for the first time, where it pays; whether it is there already."""
+        if graph is self._large and (
             self.scale * inputs[0].shape[-1] > _MOST_PX
             or len(graph) == _MOST_LARGE
-            or not self._making.done()
             or not has_room(self.engine.device)
         ):
             return False

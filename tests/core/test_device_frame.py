@@ -199,7 +199,7 @@ def test_faces_of_one_bucket_are_computed_together(
         def __init__(self) -> None:
             self.seen = list[tuple[int, ...]]()
 
-        def try_capture(self, *inputs: torch.Tensor) -> bool:
+        def captured(self, inputs: Sequence[torch.Tensor]) -> bool:
             self.seen.append(tuple(inputs[0].shape))
             return True
 
@@ -236,7 +236,7 @@ def test_faces_of_one_bucket_are_computed_together(
     assert not np.array_equal(together[0], upscale_frame(frames[0].rgb, 2))
 
 
-def test_large_faces_get_graphs_as_they_come(
+def test_what_has_no_graph_yet_gets_one_as_it_comes(
     enhancer: FaceEnhancer, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ):
     """In a file at once; live beside, and until then they are computed without."""
@@ -284,33 +284,42 @@ def test_large_faces_get_graphs_as_they_come(
             [1.0] * len(sides), DeviceSteadier(),
         )  # fmt: skip
 
-    def use(beside: Later | None) -> Graphs:
-        graphs = Graphs()
-        monkeypatch.setattr(device_frame, "_large", graphs)
+    def use(beside: Later | None) -> tuple[Graphs, Graphs]:
+        small, large = Graphs(), Graphs()
+        monkeypatch.setattr(device_frame, "_graph", small)
+        monkeypatch.setattr(device_frame, "_large", large)
         monkeypatch.setattr(device_frame, "_beside", beside)
-        return graphs
+        return small, large
 
-    graphs = use(None)
+    small, large = use(None)
     show(320, 320, 96)
-    assert (list(graphs), graphs.used) == ([(1, 3, 320, 320)], 2)
+    assert (list(small), small.used) == ([(1, 3, 96, 96)], 1)
+    assert (list(large), large.used) == ([(1, 3, 320, 320)], 2)
     show(1088)  # twice that is beyond what pays
     room[0] = False
     show(384)
-    assert list(graphs) == [(1, 3, 320, 320)]
+    assert list(large) == [(1, 3, 320, 320)]
     room[0] = True
     for side in (384, 448, 512, 576):
         show(side)
-    assert [shape[-1] for shape in graphs] == [320, 384, 448, 512]
+    assert [shape[-1] for shape in large] == [320, 384, 448, 512]
 
     beside = Later()
-    graphs = use(beside)
+    small, large = use(beside)
     show(320)
     show(384)  # one at a time
-    assert (list(graphs), graphs.used) == ([], 0)
+    assert (list(large), large.used) == ([], 0)
     beside.do()
     show(320)
-    assert ([shape[-1] for shape in graphs], graphs.used) == ([320], 1)
+    assert ([shape[-1] for shape in large], large.used) == ([320], 1)
     show(384)
+    show(320)  # not while its memory is captured into
+    assert large.used == 1
     beside.do()
     show(384)
-    assert ([shape[-1] for shape in graphs], graphs.used) == ([320, 384], 2)
+    assert ([shape[-1] for shape in large], large.used) == ([320, 384], 2)
+    show(96)  # the governor has changed something: not captured before the first frame
+    assert (list(small), small.used) == ([], 0)
+    beside.do()
+    show(96)
+    assert (list(small), small.used) == ([(1, 3, 96, 96)], 1)
