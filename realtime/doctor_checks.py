@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from cagface_core import EnhancerConfig
 from realtime.devices import Device
 from realtime.doctor import Finding
-from realtime.environment import check_cv2
+from realtime.environment import check_cv2, display_answers
 from realtime.options import MakeEnhancer
 from realtime.process import in_own_thread, leave_a_core
 
@@ -169,14 +169,18 @@ def check_libraries(
 
 
 def check_screen(
-    environment: Mapping[str, str] | None = None, system: str = sys.platform
-) -> Finding:
+    environment: Mapping[str, str] | None = None, system: str = sys.platform,
+    answers: Callable[[str], bool] = display_answers,
+) -> Finding:  # fmt: skip
     """Whether a window can be shown. OpenCV's windows speak X11, on Wayland through XWayland."""
     environment = os.environ if environment is None else environment
     if not system.startswith("linux"):
         return Finding("screen", "pass", "the system's own")
     if display := environment.get("DISPLAY"):
-        return Finding("screen", "pass", f"DISPLAY={display}")
+        if answers(display):
+            return Finding("screen", "pass", f"DISPLAY={display}")
+        fix = "start from a desktop, or with `ssh -X`; or unset DISPLAY, all else works without"
+        return Finding("screen", "warn", f"DISPLAY={display} does not answer", fix)
     if environment.get("WAYLAND_DISPLAY"):
         fix = "install XWayland (package xwayland) and log in again"
         return Finding("screen", "warn", "Wayland without XWayland: --preview cannot work", fix)

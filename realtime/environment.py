@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -36,6 +37,20 @@ def installed_opencv() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def display_answers(name: str) -> bool:
+    """Whether the X server of a ``DISPLAY`` lets us in; also where that cannot be asked."""
+    try:
+        x11 = ctypes.CDLL("libX11.so.6")
+    except OSError:
+        return True
+    x11.XOpenDisplay.restype, x11.XOpenDisplay.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+    x11.XCloseDisplay.argtypes = [ctypes.c_void_p]
+    display = x11.XOpenDisplay(name.encode())
+    if display:
+        x11.XCloseDisplay(display)
+    return bool(display)
 
 
 def check_cv2() -> None:

@@ -16,6 +16,7 @@ import cv2
 
 from cagface_core import CagfaceError, DeviceError, Frame
 from realtime import snapshot
+from realtime.environment import display_answers
 from realtime.preview_draw import notice, render
 from realtime.preview_view import Command, Compare, View, face_at, place, press, split_at, toggle
 from realtime.sink import EndOfDelivery
@@ -55,9 +56,11 @@ class PreviewSink:
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         # Qt ends the whole process when it finds no display, so it must not be asked.
-        if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+        display = os.environ.get("DISPLAY")
+        if sys.platform.startswith("linux") and not (display and display_answers(display)):
+            what = f"DISPLAY={display} does not answer" if display else "DISPLAY is not set"
             raise DeviceError(
-                "no screen for --preview (DISPLAY is not set); run it in a desktop session, "
+                f"no screen for --preview ({what}); run it in a desktop session, "
                 "or leave --preview out"
             )
         try:

@@ -96,10 +96,11 @@ def test_libraries():
 @pytest.mark.parametrize(
     ("environment", "system", "status", "words"),
     [({"DISPLAY": ":0"}, "linux", "pass", ":0"), ({}, "linux", "warn", "none"),
+     ({"DISPLAY": ":9"}, "linux", "warn", "DISPLAY=:9 does not answer"),
      ({"WAYLAND_DISPLAY": "wayland-0"}, "linux", "warn", "XWayland"), ({}, "darwin", "pass", "")],
 )  # fmt: skip
 def test_screen(environment, system, status, words):
-    finding = checks.check_screen(environment, system)
+    finding = checks.check_screen(environment, system, lambda display: display == ":0")
     assert finding.status == status
     assert words in finding.found
 

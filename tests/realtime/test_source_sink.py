@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from ctypes.util import find_library
 from fractions import Fraction
 from itertools import islice, pairwise
 
@@ -172,5 +173,12 @@ def test_a_missing_virtual_camera_is_one_line_with_the_fix():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there DISPLAY is needed")
 def test_a_missing_screen_is_one_line(monkeypatch, tmp_path):
     monkeypatch.delenv("DISPLAY", raising=False)
-    with pytest.raises(DeviceError, match="no screen for --preview"):
+    with pytest.raises(DeviceError, match=r"no screen for --preview .DISPLAY is not set"):
+        PreviewSink(tmp_path)
+
+
+@pytest.mark.skipif(find_library("X11") is None, reason="the X library is asked")
+def test_so_is_one_that_does_not_answer(monkeypatch, tmp_path):
+    monkeypatch.setenv("DISPLAY", ":987")
+    with pytest.raises(DeviceError, match="DISPLAY=:987 does not answer"):
         PreviewSink(tmp_path)
