@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from realtime.handles import Live
     from realtime.panel.server import Panel
+    from realtime.recorder import Recorder
     from realtime.run import Started
     from realtime.stats import Stats, Summary
 
@@ -99,16 +100,22 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_live_command(arguments: argparse.Namespace, context: Context) -> int:
-    """``cagface-live``: Ctrl-C, SIGTERM and a closed terminal are its usual ends, and success."""
+    """``cagface-live``: Ctrl-C, SIGTERM and a closed terminal are its usual ends, and success.
+
+    Not so where ``--record`` asked for a file that broke off.
+    """
     for number in minded():
         signal.signal(number, signal.default_int_handler)  # the caller puts it back
     with context.console.status("starting; Ctrl-C ends") as status:
-        summary = _run(arguments, context, status)
+        summary, whole = _run(arguments, context, status)
     print_summary(arguments, summary, "")
-    return 0
+    return 0 if whole else 2
 
 
-def _run(arguments: argparse.Namespace, context: Context, status: Status) -> Summary:
+def _run(
+    arguments: argparse.Namespace, context: Context, status: Status
+) -> tuple[Summary, bool]:  # fmt: skip
+    """Run; what it did, and whether the file that was asked for is whole."""
     from realtime.report import live_line
     from realtime.run import LiveJob, Watcher, run_live
     from realtime.snapshot import default_folder
@@ -159,10 +166,13 @@ def _run(arguments: argparse.Namespace, context: Context, status: Status) -> Sum
             next_line_s = time.monotonic() + _LIVE_LINE_S
             status.update(live_line(stats))
 
+    recorder: Recorder | None = None
     with ExitStack() as stack:
         panel = _open_panel(arguments, stack)
 
         def on_live(live: Live) -> None:
+            nonlocal recorder
+            recorder = live.recorder
             if panel is not None:
                 panel.start(live, job.snapshots)
                 _show_address(panel.url, context, in_browser=arguments.panel_open)
@@ -176,7 +186,8 @@ def _run(arguments: argparse.Namespace, context: Context, status: Status) -> Sum
             )
         except KeyboardInterrupt:
             context.console.print("stopped")
-    return stats.summary()
+    broken = arguments.record is not None and recorder is not None and recorder.broken
+    return stats.summary(), not broken
 
 
 def _open_panel(arguments: argparse.Namespace, stack: ExitStack) -> Panel | None:

@@ -47,6 +47,12 @@ class Recorder:
         self._recording: _Recording | None = None
         self._threads: list[threading.Thread] = []
         self._closed = False
+        self._broken: list[OutputError] = []
+
+    @property
+    def broken(self) -> bool:
+        """Whether a recording has ended before it was to; the log says why."""
+        return bool(self._broken)
 
     @property
     def description(self) -> str:
@@ -85,7 +91,7 @@ class Recorder:
             raise OutputError(
                 f"{path}: cannot be made ({error.strerror}); choose another folder"
             ) from error
-        recording = _Recording(path, lambda: self._encoder(path))
+        recording = _Recording(path, lambda: self._encoder(path), self._broken.append)
         thread = threading.Thread(target=recording.run, name="recorder", daemon=True)
         with self._lock:
             if self._recording is not None:
@@ -143,8 +149,11 @@ class Recorder:
 class _Recording:
     """One file, and the thread's work that writes it."""
 
-    def __init__(self, path: Path, open_encoder: Callable[[], LiveEncoder]) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, open_encoder: Callable[[], LiveEncoder],
+        on_broken: Callable[[OutputError], None],
+    ) -> None:  # fmt: skip
+        self.path, self._on_broken = path, on_broken
         self.frames: LatestFrame[Frame] = LatestFrame(_QUEUE)
         self.ended = False
         self.begun = False
@@ -166,6 +175,7 @@ class _Recording:
                     encoder.close()
         except OutputError as error:
             _log.warning("the recording has ended: %s", error)
+            self._on_broken(error)
             if not written and self.path.stat().st_size == 0:
                 self.path.unlink()
             return

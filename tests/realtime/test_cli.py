@@ -331,6 +331,24 @@ def test_a_call_that_is_ended_tells_of_itself_and_its_recording_plays(tmp_path, 
     assert len(frames_of(tmp_path / "r.mp4")) > 5
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
+def test_a_recording_that_broke_off_is_no_success(tmp_path):
+    import resource
+
+    clip = Clip(pts=range(0, 50 * 512, 512)).write(tmp_path / "in.mp4")
+    words = ["--webcam", clip, "--no-virtual-camera", "--scale", "1", "--stats-json"]
+    code = SLOW.format(root=str(ROOT), entry="live")
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *words, tmp_path / "s.json", "--record", tmp_path / "r.mp4"],
+        capture_output=True, text=True, timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
+    )  # fmt: skip
+    assert ended.returncode == 2, ended.stderr
+    assert "the recording has ended" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert json.loads((tmp_path / "s.json").read_text())["frames"] > 5
+
+
 def test_statistics_never_take_the_place_of_what_is_seen_or_recorded(tmp_path, capsys):
     clip = Clip().write(tmp_path / "in.mp4")
     before, record = clip.read_bytes(), str(tmp_path / "r.mp4")

@@ -112,6 +112,7 @@ def test_a_full_disk_ends_the_recording_and_not_the_run(tmp_path, caplog):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert recorder.recording is None
+    assert recorder.broken
     (line,) = caplog.messages
     assert "the recording has ended" in line
     assert "a.mp4: writing failed" in line
