@@ -9,9 +9,13 @@ kernel. Where a torch has them not, or they compute anything else, the network s
 from __future__ import annotations
 
 import logging
+import os
+import sysconfig
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from itertools import pairwise
+from pathlib import Path
+from shutil import which
 from typing import Any, TypeVar, cast
 
 import torch
@@ -183,6 +187,8 @@ class TritonBackbone(CudaBackbone):
             raise TypeError("it multiplies in half precision")
         if torch.cuda.get_device_capability(weight.device) < (8, 0):
             raise RuntimeError("Triton does not use this GPU's units for that")
+        if not _can_build():  # the compiler itself would say it on the user's screen
+            raise RuntimeError("Triton needs a C compiler and Python's headers")
         self.pays, self.convolve = triton_conv.pays, triton_conv.convolve
 
     def forward(self, x: Tensor) -> Tensor:
@@ -194,6 +200,14 @@ class TritonBackbone(CudaBackbone):
         for conv1, conv2 in self.units:
             y = self.convolve(self.convolve(y, conv1, None), conv2, y)
         return self.convolve(y, self.tail, x)
+
+
+def _can_build() -> bool:
+    """Whether Triton finds here what it builds the start of its kernels with."""
+    scheme = sysconfig.get_default_scheme().replace("posix_local", "posix_prefix")  # as it does
+    headers = Path(sysconfig.get_path("include", scheme), "Python.h")
+    compilers = (os.environ.get("CC"), "clang", "gcc")
+    return headers.is_file() and any(which(name) for name in compilers if name)
 
 
 _KINDS: dict[str, tuple[type[FusedBackbone | CudaBackbone], ...]] = {

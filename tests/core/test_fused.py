@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 import torch
 from torch import nn
 
 from cagface_core.bisenet import BiSeNet, BiSeNetConfig
 from cagface_core.fold import fold, halved, place
-from cagface_core.fused import FusedBackbone, fold_norms, fuse
+from cagface_core.fused import FusedBackbone, _can_build, fold_norms, fuse
 from tests.core.test_fold import random_network
 
 needs_onednn = pytest.mark.skipif(
@@ -48,6 +50,39 @@ def test_in_half_precision_fused_is_as_near_to_the_truth():
         plain_error = (half(block).float() - truth).square().mean()
         fused_error = (faster(block).float() - truth).square().mean()
     assert 0 < fused_error < 1.1 * plain_error
+
+
+@needs_onednn
+def test_what_fails_or_computes_anything_else_is_passed_over(monkeypatch):
+    class Missing(FusedBackbone):
+        def __init__(self, _backbone: object) -> None:
+            raise ModuleNotFoundError("No module named 'triton'")
+
+    class Uncompiled(FusedBackbone):
+        def forward(self, _x: torch.Tensor) -> torch.Tensor:
+            raise subprocess.CalledProcessError(1, "gcc")
+
+    class Wrong(FusedBackbone):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * 1.1
+
+    kinds = Missing, Uncompiled, Wrong, FusedBackbone
+    monkeypatch.setattr("cagface_core.fused._KINDS", {"cpu": kinds})
+    network = place(fold(random_network(16, 2)), "cpu")
+    fuse(network)
+    assert type(network.backbone1) is type(network.backbone2) is FusedBackbone
+
+
+def test_triton_is_not_asked_where_it_would_fail_aloud(monkeypatch, tmp_path):
+    compilers = {"gcc": "/usr/bin/gcc"}
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("cagface_core.fused.which", compilers.get)
+    monkeypatch.setattr("sysconfig.get_path", lambda *_: str(tmp_path))
+    assert not _can_build()
+    (tmp_path / "Python.h").touch()
+    assert _can_build()
+    compilers.clear()
+    assert not _can_build()
 
 
 @needs_onednn
