@@ -256,7 +256,7 @@ def find_device(name: str) -> torch.device:
         device = torch.device("cuda" if name in ("cuda-graph", "cuda-eager") else name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].partition(". ")[0]
         raise DeviceError(
             f"cannot compute on device {name!r} ({reason}); use --device cpu, or auto; "
             f"a path may be named as well: {', '.join(PATHS)}"

@@ -222,6 +222,12 @@ def _run(parse: Callable[[], argparse.Namespace], make_enhancer: MakeEnhancer) -
     except CagfaceError as error:
         console.print(f"error: {one_line(error)}", markup=False, highlight=False, soft_wrap=True)
         return 2
+    except OSError as error:  # a name that the system does not take, say
+        if error.filename is None or "--debug" in sys.argv:
+            raise
+        said = " ".join(f"{error.filename}: {error.strerror}".split())
+        console.print(f"error: {said}", markup=False, highlight=False, soft_wrap=True)
+        return 2
     except KeyboardInterrupt:
         console.print("interrupted; nothing half-written is left")
         return 130

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
-from cagface_core import Frame
+from cagface_core import Frame, InputError
 from realtime.hdr import HdrMetadata
 
 _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp")
@@ -102,6 +102,11 @@ def open_source(spec: str, *, loop: bool = False, camera: CameraRequest | None =
         DeviceError: the camera is not there or gives no picture.
         InputError: the file or stream cannot be read.
     """
+    if not spec.strip() or (spec.startswith("-") and spec[1:].isdecimal()):
+        raise InputError(
+            f"there is no source {spec!r}: expected a camera's number from 0 on, a file or a URL; "
+            "'cagface devices' lists cameras"
+        )
     # Backends are imported only when used: a machine without OpenCV's video part still reads
     # files, and one without FFmpeg still has its camera.
     if _is_camera(spec):

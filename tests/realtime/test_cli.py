@@ -331,6 +331,34 @@ def test_a_call_that_is_ended_tells_of_itself_and_its_recording_plays(tmp_path, 
     assert len(frames_of(tmp_path / "r.mp4")) > 5
 
 
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [("video", ["IN", "LONG.mp4"]), ("video", ["LONG.mp4", "out.mp4"]),
+     ("image", ["IN", "LONG.png"]), ("image", ["LONG.png", "out.png"]),
+     ("", ["--webcam", "LONG.mp4", "--no-virtual-camera"]),
+     ("", ["--webcam", "IN", "--no-virtual-camera", "--record", "LONG.mp4"]),
+     ("", ["--webcam", "IN", "--no-virtual-camera", "--stats-json", "LONG.json"])],
+)  # fmt: skip
+def test_a_name_that_the_system_does_not_take_is_one_line(
+    tmp_path, monkeypatch, capsys, entry: str, words: list[str]
+):
+    monkeypatch.chdir(tmp_path)
+    Clip(pts=range(0, 5 * 512, 512)).write(tmp_path / "in.mp4")
+    words = [w.replace("IN", "in.mp4").replace("LONG", "n" * 300) for w in words]
+    code = main([entry, *words]) if entry else live(words)
+    err = capsys.readouterr().err
+    assert code == 2
+    assert [line for line in err.splitlines() if line.startswith("error:") and "n" * 300 in line]
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize("source", ["", " ", "-1"])
+def test_a_source_that_cannot_be_one_is_told_what_can(capsys, source: str):
+    assert live([f"--webcam={source}", "--no-virtual-camera"]) == 2
+    assert f"there is no source {source!r}: expected" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
 def test_a_recording_that_broke_off_is_no_success(tmp_path):
     import resource
