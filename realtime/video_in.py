@@ -29,6 +29,9 @@ _log = logging.getLogger(__name__)
 _FASTEST_HZ = 1000
 """Raw DV tells 60,000 on average."""
 
+_SHORT_S, _SHORT_SHARE = 2, Fraction(5, 100)
+"""A picture that ends earlier by more than both is told of."""
+
 _JUMP_S = 1
 """Times that run back by more than this belong to another clock; by less, to frames in disorder."""
 _NETWORK_TIMEOUT_S = (10.0, 5.0)
@@ -216,6 +219,21 @@ class VideoSource:
             _log.warning("%s: %d damaged packets left out", self._location, self._damaged)
         if repaired:
             _log.warning("%s: %d timestamps did not rise and were moved", self._location, repaired)
+        elif last_pts is not None:
+            self._tell_of_end(last_pts)
+
+    def _tell_of_end(self, last_pts: int) -> None:
+        """Say so where the picture ends long before the file says that it does."""
+        stream, unit = self._stream, self.info.time_base
+        told_s = stream.duration and stream.duration * unit
+        if told_s is None and self._container.duration:  # of sound too, which may go on a little
+            told_s = Fraction(self._container.duration, av.time_base)
+        seen_s = (last_pts - (stream.start_time or 0)) * unit
+        if told_s and told_s - seen_s > max(_SHORT_S, _SHORT_SHARE * told_s):
+            _log.warning(
+                "%s: its picture ends at %.1f s, and it says %.1f s; was it cut off?",
+                self._location, seen_s, told_s,
+            )  # fmt: skip
 
     def frames_at(self, pts: int, jump_s: float) -> Iterator[Frame]:
         """The frames of a file from the one with this time on, as far as a jump finds it.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -12,6 +14,7 @@ from av.stream import Disposition
 from PIL import Image as Pil
 
 from realtime.cli import main
+from realtime.video_in import VideoSource
 from tests.realtime.helpers import Clip, PlainEnhancer, video_times
 
 FILM = Clip(time_base=Fraction(1, 1000), pts=range(0, 480, 40))
@@ -148,3 +151,30 @@ def test_sound_that_matroska_cannot_hold_becomes_flac(tmp_path, capsys, coding, 
     assert run(source, tmp_path / "out.mp4") == 2
     assert f"cannot hold the {coding} audio of the input; use a name" in capsys.readouterr().err
     assert run(source, tmp_path / "out.mp4", "--no-audio") == 0
+
+
+@pytest.mark.parametrize("kind", ["mkv", "webm", "mp4"])
+def test_a_film_cut_off_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str):
+    codec = "libvpx-vp9" if kind == "webm" else "libx264"
+    options = () if kind == "webm" else (("crf", "10"), ("preset", "ultrafast"))
+    path = Clip(codec=codec, options=options, pts=range(0, 200 * 512, 512)).write(
+        tmp_path / f"whole.{kind}"
+    )
+    if kind == "mp4":  # the index first, or nothing of it could be read
+        with av.open(str(path)) as given:
+            path = tmp_path / "fast.mp4"
+            with av.open(str(path), "w", options={"movflags": "faststart"}) as made:
+                stream = made.add_stream_from_template(given.streams.video[0])
+                for packet in given.demux(video=0):
+                    if packet.dts is not None:
+                        packet.stream = stream
+                        made.mux(packet)
+    cut = tmp_path / f"cut.{kind}"
+    data = path.read_bytes()
+    cut.write_bytes(data[: len(data) // 2])
+    with closing(VideoSource(path)) as source:
+        assert sum(1 for _ in source.frames()) == 200
+    assert caplog.text == ""
+    with closing(VideoSource(cut)) as source:
+        assert 50 < sum(1 for _ in source.frames()) < 150
+    assert "and it says 8.0 s; was it cut off?" in caplog.text
