@@ -5,10 +5,10 @@ The pictures lie on the device as uint8, so that a step of a fast GPU waits for 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,7 @@ from cagface_core.train.plan import SRTraining
 from cagface_core.train.prepared import kept
 from cagface_core.train.ranks import rank
 from cagface_core.types import Image
+from cagface_core.workers import single_threaded
 
 PHOTO_SIDES_PX = (256, 448, 1024)
 """High-resolution sides a photo is used at, where it is large enough: whole faces of 64 px for
@@ -104,10 +105,15 @@ class Pool:
             return [_item(plan, photo, side, self.variants, parser, rng) for side in usable]
 
         def read() -> dict[str, Tensor]:
-            with ThreadPoolExecutor(usable_cores()) as workers:
-                work = workers.map(prepare, range(len(photos)))
-                items = list(track(work, "reading photos", len(photos), transient=True,
-                                   disable=not rank().leads))  # fmt: skip
+            threads = cv2.getNumThreads()
+            cv2.setNumThreads(1)  # a photo for each core, not parts of one
+            try:
+                with single_threaded("photos", usable_cores()) as workers:
+                    work = workers.map(prepare, range(len(photos)))
+                    items = list(track(work, "reading photos", len(photos), transient=True,
+                                       disable=not rank().leads))  # fmt: skip
+            finally:
+                cv2.setNumThreads(threads)
             return {
                 f"{k}.{name}": tensor
                 for k in range(max(len(item) for item in items))
