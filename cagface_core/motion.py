@@ -112,7 +112,7 @@ def _motion(patch: _Patch, rgb: Image) -> Motion | None:
     good = np.abs(back - start).max(1) < _RETURN_PX
     if good.sum() < _MIN_SHARE * len(start):
         return None
-    step = np.median((end - start)[good], axis=0) / zoom
+    step = _median((end - start)[good]) / zoom
     return Motion(float(step[0]), float(step[1]), _growth(start[good], end[good]))
 
 
@@ -130,4 +130,10 @@ def _growth(start: Floats, end: Floats) -> float:
     before = np.hypot(*(start[:half] - start[-half:]).T)
     after = np.hypot(*(end[:half] - end[-half:]).T)
     far = before > 0.3 * before.max()
-    return float(np.median(after[far] / before[far]))
+    return float(_median(after[far] / before[far]))
+
+
+def _median(values: Floats) -> Floats:
+    """As ``np.median`` along the first axis, which takes ten times as long for so few."""
+    ordered, middle = np.sort(values, axis=0), len(values) // 2
+    return (ordered[(len(values) - 1) // 2] + ordered[middle]) / np.float32(2)
