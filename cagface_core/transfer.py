@@ -1,8 +1,9 @@
 """Arrays on the host in; tensors on a device out, and back.
 
 On a GPU neither way waits. What goes up is copied into pinned memory by this thread alone: torch's
-own copy wakes all threads it has for more than some thousand values, and where other programs have
-the cores, the last of them comes milliseconds late.
+own copy takes all threads it has for more than some thousand values, and where there are many it
+waits for the last to wake. In a profile on sixteen cores copies of 0.1 ms took 1.5 on average while
+four faces were followed.
 """
 
 from __future__ import annotations
