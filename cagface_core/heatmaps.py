@@ -43,7 +43,7 @@ class Heatmaps:
             the cache's still held.
         """
         maps: list[Tensor] = []
-        hits = 0
+        hits, asks = 0, not self._waits  # live, one face a frame: all at once would slow that one
         there = {face.id for face in faces}
         state.attention.forget_others(there)
         for key, asked in list(state.parsing.items()):
@@ -59,7 +59,8 @@ class Heatmaps:
                 hits += found is not None
                 if found is None and not self._waits:
                     found = state.attention.newest(face, crop)
-                    if found is not None and face.id not in state.parsing:
+                    if found is not None and face.id not in state.parsing and asks:
+                        asks = False
                         parsing = engine.parse_aside(picture)
                         state.parsing[face.id] = Asked(face, crop, picture, time_s, parsing)
                 if found is None:
