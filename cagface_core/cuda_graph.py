@@ -10,6 +10,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -22,6 +23,16 @@ _CAPTURING = threading.Lock()
 fails in the midst of another one, and what cuDNN is to do meanwhile is set for all threads."""
 
 _WARM_UP_RUNS = 3  # cuDNN tries its algorithms in the first ones, none of which may be captured
+
+
+@cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all captures: torch has 32 a device, and hands them out again and again.
+
+    A stream captured into must be nobody else's.
+    """
+    return torch.cuda.Stream(device)
+
 
 Shapes = tuple[tuple[int, ...], ...]
 OutputT = TypeVar("OutputT")
@@ -40,7 +51,7 @@ class GraphPool:
         self.device = device
         self.lock = threading.RLock()
         self.handle = torch.cuda.graph_pool_handle()
-        self.stream = torch.cuda.Stream(device)
+        self.stream = _capture_stream(device)
         self.done = torch.cuda.Event()
 
 
@@ -68,29 +79,37 @@ class Graphed(Generic[OutputT]):
         """How many graphs there are."""
         return len(self._graphs)
 
-    def try_capture(self, *inputs: Tensor) -> bool:
+    def refused(self, inputs: Sequence[Tensor]) -> bool:
+        """Whether the device's memory did not hold a graph for as much as these inputs are."""
+        return sum(tensor.numel() for tensor in inputs) >= self._too_many
+
+    def try_capture(self, *inputs: Tensor, benchmark: bool = True) -> bool:
         """Tell whether there is a graph for inputs of these shapes; captures it if need be.
 
         Where the device's memory does not hold it, it is not tried again, nor are larger ones.
         """
-        size = sum(tensor.numel() for tensor in inputs)
-        if self.captured(inputs) or size >= self._too_many:
+        if self.captured(inputs) or self.refused(inputs):
             return self.captured(inputs)
         try:
-            self.capture(*inputs)
+            self.capture(*inputs, benchmark=benchmark)
         except RuntimeError as error:  # out of memory, or what that makes of a capture
-            self._too_many = size
-            torch.cuda.empty_cache()
             reason = str(error).splitlines()[0]
-            log.warning("no CUDA graph for %s: such run without (%s)", _shapes(inputs), reason)
-            return False
-        return True
+        else:
+            return True
+        self._too_many = sum(tensor.numel() for tensor in inputs)
+        torch.cuda.empty_cache()  # here, where the error no longer holds what was captured
+        log.warning("no CUDA graph for %s: such run without (%s)", _shapes(inputs), reason)
+        return False
 
     @torch.inference_mode()
-    def capture(self, *inputs: Tensor) -> None:
+    def capture(self, *inputs: Tensor, benchmark: bool = True) -> None:
         """Capture the function for inputs of these shapes and types, if it is not yet.
 
         Other threads may use the device meanwhile, though not this pool.
+
+        Args:
+            inputs: as for a call.
+            benchmark: let cuDNN try its algorithms; all threads do meanwhile, each its own.
 
         Raises:
             torch.OutOfMemoryError: the device's memory does not hold the graph.
@@ -102,7 +121,7 @@ class Graphed(Generic[OutputT]):
             stream.wait_stream(torch.cuda.current_stream(self.pool.device))
             with (
                 torch.cuda.stream(stream),
-                torch.backends.cudnn.flags(enabled=True, benchmark=True),
+                torch.backends.cudnn.flags(enabled=True, benchmark=benchmark),
             ):
                 static = [torch.empty_like(tensor).copy_(tensor) for tensor in inputs]
                 for _ in range(_WARM_UP_RUNS):

@@ -6,7 +6,7 @@ Plain torch, so that it computes on any device what :mod:`cagface_core.paste` an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
@@ -24,13 +24,15 @@ from cagface_core.device_canvas import Canvas, PlanesCanvas, RgbCanvas
 from cagface_core.device_steady import MOVE_NUMBERS, UNLIKE, DeviceSteadier, Seen, blur, mix
 from cagface_core.engine import Engine
 from cagface_core.paste import Box, ramps, shared, square
-from cagface_core.paths import BATCHES, Runner, batch_sizes, has_room
+from cagface_core.paths import BATCHES, batch_sizes, has_room
 from cagface_core.steady import FLOW_PX, make_thumb
 from cagface_core.transfer import send
 from cagface_core.types import Crop, Floats, Frame, Image, Picture
 
 _MOST_LARGE = 4
-"""So many sizes of large faces have a graph, which holds some 200 bytes a pixel of its output."""
+"""So many sizes of large faces have a graph."""
+_BYTES_A_PIXEL = 200
+"""Of its output: what a graph holds, about."""
 _MOST_PX = 2048
 """Larger outputs keep the device so busy that a graph would spare nothing."""
 
@@ -71,8 +73,9 @@ class DeviceFrame:
         self._graph: Graphed[_Outputs] | None = None
         self._large: Graphed[_Outputs] | None = None
         """Of faces beyond ``BUCKETS_PX``, one at a time."""
-        self._beside, self._making = beside, Future[bool]()
-        self._making.set_result(False)
+        self._beside = beside
+        self._making: tuple[Graphed[_Outputs], Future[bool]] | None = None
+        """What is captured beside, and when it is done."""
         if captures and (graphs := engine.graphs) is not None:
             compute = partial(self._compute, run=graphs.eager)
             # In memory of its own: it may be captured while another one's graphs run.
@@ -168,27 +171,38 @@ class DeviceFrame:
     def _run(self, inputs: tuple[Tensor, ...]) -> _Outputs:
         """Compute faces of one bucket; by a graph, where there is one for their number."""
         graph = self._graph if inputs[0].shape[-1] in BUCKETS_PX else self._large
-        if graph is None or not self._making.done():  # which has their memory
-            return self._compute(*inputs)
+        if graph is None or self._is_captured_into(graph):
+            return self._compute(*inputs, run=self.engine.eager)
         there = graph.captured(inputs) or self._add_graph(graph, inputs)
-        return graph(*inputs) if there else self._compute(*inputs)
+        return graph(*inputs) if there else self._compute(*inputs, run=self.engine.eager)
+
+    def _is_captured_into(self, graph: Graphed[_Outputs]) -> bool:
+        """Whether its memory, and so all of it, has to be waited for."""
+        if self._making is not None and self._making[1].done():
+            self._making = None
+        return self._making is not None and self._making[0] is graph
 
     def _add_graph(self, graph: Graphed[_Outputs], inputs: tuple[Tensor, ...]) -> bool:
         """Capture what comes for the first time, where it pays; whether it is there already."""
-        if graph is self._large and (
-            self.scale * inputs[0].shape[-1] > _MOST_PX
-            or len(graph) == _MOST_LARGE
-            or not has_room(self.engine.device)
-        ):
+        if graph.refused(inputs):
             return False
+        if graph is self._large:
+            side_px = self.scale * inputs[0].shape[-1]
+            wanted_bytes = 2 * _BYTES_A_PIXEL * side_px**2  # and a frame without, meanwhile
+            if side_px > _MOST_PX or len(graph) == _MOST_LARGE:
+                return False
+            if not has_room(self.engine.device, wanted_bytes):
+                return False
         if self._beside is None:
             return graph.try_capture(*inputs)
-        self._making = self._beside.submit(graph.try_capture, *inputs)
+        if self._making is None:
+            beside = self._beside.submit(graph.try_capture, *inputs, benchmark=False)
+            self._making = graph, beside
         return False
 
     def _compute(
         self, pictures: Tensor, maps: Tensor, last_blurred: Tensor, last_enhanced: Tensor,
-        numbers: Tensor, *, run: Runner | None = None,
+        numbers: Tensor, *, run: Callable[[Tensor, int], Tensor],
     ) -> _Outputs:  # fmt: skip
         """Enhance faces and make ready to blend; the same kernels wherever they lie.
 
@@ -200,7 +214,7 @@ class DeviceFrame:
             numbers: (N, MOVE_NUMBERS + 2*scale*S): how they have moved, see
                 :meth:`cagface_core.device_steady.DeviceSteadier.recall`, and the two sides of
                 their masks, see :func:`cagface_core.paste.ramps`.
-            run: the network to use in place of the engine's runner.
+            run: the network.
         """
         side = self.scale * pictures.shape[-1]
         lr = pictures / 127.5 - 1

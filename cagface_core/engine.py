@@ -118,6 +118,10 @@ class Engine:
         runner = self._open(network, where)
         self.graphs = runner if isinstance(runner, GraphRunner) else None
         self.runner = Sparing(runner)
+        self.eager = self.runner
+        """The same, which captures nothing."""
+        if self.graphs is not None:
+            self.eager = Sparing(self.graphs.eager, self.runner.counts)
         self.device = self.runner.device
         """Where all but CAGFace itself computes, which may be elsewhere."""
         self._where = where.device

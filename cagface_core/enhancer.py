@@ -1,8 +1,7 @@
 """Frame in, enhanced frame out: the whole algorithm, one line per step.
 
 detect and track, crop, attention (cached), CAGFace, paste. One thread, but for what can be done
-beside the network, and for looks at faces that no live frame waits for; no I/O; everything that
-lasts from frame to frame is in :class:`State`.
+beside; no I/O; everything that lasts from frame to frame is in :class:`State`.
 """
 
 from __future__ import annotations
@@ -105,6 +104,7 @@ class FaceEnhancer:
         """Whether frames are composed on the engine's device instead of with OpenCV."""
         self._device_frames: dict[tuple[str, int, int], DeviceFrame] = {}
         self._beside = ThreadPoolExecutor(1, "compose")
+        self._capturing = ThreadPoolExecutor(1, "capture")
         live = self.config.mode == "live"
         self._watcher = Watcher(waits=not live)
         self._heatmaps = Heatmaps(self._tell, waits=not live)
@@ -152,7 +152,7 @@ class FaceEnhancer:
             self._device_frames[key] = DeviceFrame(
                 self.load(tuning.preset), tuning.scale, tuning.max_crop_px, _GUARD_MEAN_LEVELS,
                 captures=self.config.mode != "image",
-                beside=self._beside if self.config.mode == "live" else None,
+                beside=self._capturing if self.config.mode == "live" else None,
             )  # fmt: skip
         return self._device_frames[key]
 
@@ -322,9 +322,9 @@ class FaceEnhancer:
 
     def close(self) -> None:
         """Release the detector, and end what is still computed beside."""
-        if self._networks is not None:
-            self._networks.shutdown(cancel_futures=True)
-        self._beside.shutdown()
+        for threads in (self._networks, self._beside, self._capturing):
+            if threads is not None:
+                threads.shutdown(cancel_futures=True)
         self._watcher.close()
         self.detector.close()
         for engine in self._engines.values():

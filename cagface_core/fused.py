@@ -190,6 +190,20 @@ class TritonBackbone(CudaBackbone):
         if not _can_build():  # the compiler itself would say it on the user's screen
             raise RuntimeError("Triton needs a C compiler and Python's headers")
         self.pays, self.convolve = triton_conv.pays, triton_conv.convolve
+        self._try(triton_conv.tiles(weight.shape[0]))
+
+    @torch.inference_mode()
+    def _try(self, tiles: Iterable[Any]) -> None:
+        """Compile all that frames may need, now and not in one; RuntimeError if it is wrong."""
+        weight = self.tail.weight
+        noise = torch.rand(2, weight.shape[0], 9, 16, generator=torch.Generator().manual_seed(0))
+        noise = (noise - 0.5).to(weight).contiguous(memory_format=torch.channels_last)
+        plain = self.tail(noise)
+        for tile in tiles:
+            for added, expected in ((None, plain.relu()), (noise, plain + noise)):
+                error = (self.convolve(noise, self.tail, added, tile) - expected).abs().max()
+                if not error < _MOST_ERROR * expected.abs().max():
+                    raise RuntimeError(f"{tile} differs by {float(error):.2g}")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, F, H, W) to the same shape."""
@@ -215,8 +229,8 @@ _KINDS: dict[str, tuple[type[FusedBackbone | CudaBackbone], ...]] = {
 }  # fmt: skip
 """Fastest first."""
 
-_TRIED = {"cpu": ((16, 24),), "cuda": ((16, 24), (64, 64), (128, 128), (256, 256))}
-"""Heights and widths: each has its own kernels, compiled now and not in a frame."""
+_TRIED = {"cpu": ((16, 24),), "cuda": ((16, 24), (256, 256))}
+"""Heights and widths: for wide networks on GPUs, small and large ones are not computed alike."""
 
 
 def _total(like: Tensor) -> Callable[[Tensor, nn.Conv2d, Tensor], Tensor]:

@@ -284,9 +284,9 @@ def _computes(kind: str) -> bool:
     return True
 
 
-def has_room(device: torch.device) -> bool:
-    """Whether a GPU has memory left for more than must be."""
-    return torch.cuda.mem_get_info(device)[0] >= _LEAST_BYTES
+def has_room(device: torch.device, wanted_bytes: int) -> bool:
+    """Whether a GPU has memory left for more than must be, and then some."""
+    return torch.cuda.mem_get_info(device)[0] >= _LEAST_BYTES + wanted_bytes
 
 
 def _try(where: Place) -> None:

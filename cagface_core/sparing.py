@@ -34,11 +34,11 @@ class Sparing:
     with the sizes, and all of them are tried anew.
     """
 
-    def __init__(self, inner: Runner) -> None:
-        """Wrap a runner."""
+    def __init__(self, inner: Runner, counts: Counter[str] | None = None) -> None:
+        """Wrap a runner; ``counts`` are those of another one, to be counted together with."""
         self.inner = inner
         self.path, self.precision, self.device = inner.path, inner.precision, inner.device
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter() if counts is None else counts
         """``memory_batches`` split and ``memory_tiles`` cut for want of memory, so far."""
         self._counting = threading.Lock()
         self._too_many_px: int | None = None
@@ -57,9 +57,9 @@ class Sparing:
             except RuntimeError as error:
                 if not lacks_memory(error):
                     raise
-                self._too_many_px = pixels
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
+            self._too_many_px = pixels
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()  # here, where the error no longer holds what failed
         if count > 1:
             self._note("memory_batches", f"a batch of {count} faces is split")
             return torch.cat([self(half, factor) for half in block.chunk(2)])

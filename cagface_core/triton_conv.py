@@ -13,6 +13,8 @@ nothing else may import this module.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -59,13 +61,21 @@ def pays(pixels: int, features: int) -> bool:
     return features in _TILES and (features <= 64 or pixels * features <= _MOST_WORK)
 
 
-def convolve(x: Tensor, layer: nn.Conv2d, added: Tensor | None) -> Tensor:
+def tiles(features: int) -> tuple[_Tile, ...]:
+    """All tiles that :func:`convolve` may choose from; none where it never :func:`pays`."""
+    return _TILES.get(features, ())
+
+
+def convolve(
+    x: Tensor, layer: nn.Conv2d, added: Tensor | None, tile: _Tile | None = None
+) -> Tensor:  # fmt: skip
     """Convolve 3x3, padded with nought; then ReLU, or an addition.
 
     Args:
         x: (N, F, H, W), channels last, float16 or bfloat16; F as :func:`pays` has it.
         layer: its weight (F, F, 3, 3) channels last, with a bias, on the same device.
         added: (N, F, H, W), channels last; None is the ReLU.
+        tile: one of :func:`tiles`; None is the one for as many pixels on this GPU.
 
     Returns:
         (N, F, H, W), channels last.
@@ -74,17 +84,30 @@ def convolve(x: Tensor, layer: nn.Conv2d, added: Tensor | None) -> Tensor:
         RuntimeError: the GPU, or this Triton, cannot.
     """
     count, features, height, width = x.shape
+    given = (x, layer.weight) if added is None else (x, layer.weight, added)
+    assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in given)
     made = torch.empty_like(x)
     pixels = count * height * width
-    tile = _tile(pixels, features, x.device)
+    tile = tile or _tile(pixels, features, x.device)
     blocks = -(-pixels // tile.pixels), features // tile.features
-    with torch.cuda.device(x.device):
+    with torch.cuda.device(x.device), _failing_as_torch_does():
         _convolve[blocks](
             x, layer.weight, layer.bias, x if added is None else added, made, pixels, height, width,
             FEATURES=features, PIXELS_A_TILE=tile.pixels, FEATURES_A_TILE=tile.features,
             DEPTH=tile.depth, ADDS=added is not None, num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
     return made
+
+
+@contextmanager
+def _failing_as_torch_does() -> Generator[None]:
+    """What Triton, its compilers and its files on disk may raise becomes a RuntimeError."""
+    try:
+        yield
+    except RuntimeError:
+        raise
+    except Exception as error:
+        raise RuntimeError(f"Triton: {' '.join(str(error).split())}") from error
 
 
 def _tile(pixels: int, features: int, device: torch.device) -> _Tile:

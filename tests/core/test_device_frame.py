@@ -207,7 +207,7 @@ def test_faces_of_one_bucket_are_computed_together(
             return compute(*inputs)
 
     device_frame = enhancer.device_frame(enhancer.tuning)
-    compute = device_frame._compute  # pyright: ignore[reportPrivateUsage]
+    compute = partial(device_frame._compute, run=enhancer.engine.eager)  # pyright: ignore[reportPrivateUsage]
     crops = [Crop(60, 0, 96), Crop(100, 30, 64), Crop(10, 150, 64), Crop(200, 40, 64)]
     pictures = [crop_of(frames[0].rgb, crop) for crop in crops]
     maps = enhancer.engine.parse(pictures)
@@ -249,13 +249,20 @@ def test_what_has_no_graph_yet_gets_one_as_it_comes(
         def captured(self, inputs: Sequence[torch.Tensor]) -> bool:
             return tuple(inputs[0].shape) in self
 
-        def try_capture(self, *inputs: torch.Tensor) -> bool:
+        def refused(self, inputs: Sequence[torch.Tensor]) -> bool:
+            return inputs[0].shape[-1] == 704
+
+        def try_capture(self, *inputs: torch.Tensor, benchmark: bool = True) -> bool:
+            assert benchmark is (beside is None)  # or frames beside would try algorithms too
             self[tuple(inputs[0].shape)] = None
             return True
 
         def __call__(self, *inputs: torch.Tensor) -> object:
             self.used += 1
             return compute(*inputs)
+
+    def never(*_: object) -> object:
+        pytest.fail("this one may capture something itself, in the frame")
 
     class Later(ThreadPoolExecutor):
         """Does it when it is asked to."""
@@ -268,9 +275,12 @@ def test_what_has_no_graph_yet_gets_one_as_it_comes(
             self.future.set_result(self.work())
 
     device_frame = enhancer.device_frame(enhancer.tuning)
-    compute = device_frame._compute  # pyright: ignore[reportPrivateUsage]
+    engine = enhancer.engine
+    compute = partial(device_frame._compute, run=engine.eager)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(engine, "runner", never)
+    beside: Later | None = None
     room = [True]
-    monkeypatch.setattr("cagface_core.device_frame.has_room", lambda _device: room[0])
+    monkeypatch.setattr("cagface_core.device_frame.has_room", lambda _device, _bytes: room[0])
     monkeypatch.setattr(device_frame, "limit_px", 64)
 
     def show(*sides: int) -> None:
@@ -296,6 +306,7 @@ def test_what_has_no_graph_yet_gets_one_as_it_comes(
     assert (list(small), small.used) == ([(1, 3, 96, 96)], 1)
     assert (list(large), large.used) == ([(1, 3, 320, 320)], 2)
     show(1088)  # twice that is beyond what pays
+    show(704)  # for which memory was wanting once
     room[0] = False
     show(384)
     assert list(large) == [(1, 3, 320, 320)]
@@ -312,14 +323,17 @@ def test_what_has_no_graph_yet_gets_one_as_it_comes(
     beside.do()
     show(320)
     assert ([shape[-1] for shape in large], large.used) == ([320], 1)
+    show(64)
     show(384)
-    show(320)  # not while its memory is captured into
-    assert large.used == 1
+    beside.do()
+    show(384)
+    show(64, 320)  # not while its memory is captured into; the other's is its own
+    assert (large.used, small.used) == (1, 1)
     beside.do()
     show(384)
     assert ([shape[-1] for shape in large], large.used) == ([320, 384], 2)
     show(96)  # the governor has changed something: not captured before the first frame
-    assert (list(small), small.used) == ([], 0)
+    assert small.used == 1
     beside.do()
     show(96)
-    assert (list(small), small.used) == ([(1, 3, 96, 96)], 1)
+    assert ([shape[-1] for shape in small], small.used) == ([64, 96], 2)

@@ -20,7 +20,7 @@ from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.device_steady import DeviceSteadier
 from cagface_core.engine import Engine
 from cagface_core.fold import FoldedCAGFace, fold, place
-from cagface_core.fused import CudaBackbone, TritonBackbone, fuse
+from cagface_core.fused import CudaBackbone, TritonBackbone, _can_build, fuse
 from cagface_core.paths import BATCHES, FACTORS, GraphRunner
 from cagface_core.types import Crop, PlaneLayout, Planes
 from tests.core.plane_pictures import ycc
@@ -76,7 +76,9 @@ def test_fused_kernels_are_used_and_compute_what_the_network_does(
     network = place(FoldedCAGFace(CAGFaceConfig(features, 2)).to(dtype).eval(), "cuda")
     faster = place(fold(network), "cuda")
     fuse(faster)
-    by_triton = dtype != torch.float32 and importlib.util.find_spec("triton") is not None
+    capable = torch.cuda.get_device_capability() >= (8, 0) and _can_build()
+    found = capable and importlib.util.find_spec("triton") is not None
+    by_triton = found and dtype != torch.float32
     for backbone in (faster.backbone1, faster.backbone2):
         assert type(backbone) is (TritonBackbone if by_triton else CudaBackbone)
     for shape in ((1, 64), (2, 64), (1, 96), (8, 128), (1, 200), (1, 256)):
@@ -242,6 +244,9 @@ def test_large_faces_have_graphs_too_which_no_live_frame_waits_for(mode: Literal
             made[captures] = [enhancer.enhance(frame, state) for frame in frames]
             enhancer.close()
             assert len(large) == captures
+            graphs = enhancer.engine.graphs
+            assert graphs is not None
+            assert not any(len(by_factor) for by_factor in graphs.graphs.values())
     for ours, expected in zip(made[True], made[False], strict=True):
         assert ours.outcomes == expected.outcomes == (Outcome.ENHANCED,)
         difference = np.abs(ours.rgb.astype(int) - expected.rgb)
