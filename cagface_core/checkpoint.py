@@ -228,6 +228,11 @@ def find_sr(preset: str, weights: str) -> Path:
     if weights.endswith(".safetensors") or os.sep in weights or Path(weights).is_file():
         return Path(weights)
     path = WEIGHTS_DIR / f"{preset}-{weights}.safetensors"
+    if weights in shipped():
+        size, _, kind = weights.partition("-")
+        raise ConfigError(
+            f"{weights} is a preset and weights; say --preset {size} --weights {kind}"
+        )
     if not path.is_file():
         raise ConfigError(
             f"no weights {weights!r} for preset {preset!r}; shipped are: {', '.join(shipped())}; "

@@ -178,7 +178,7 @@ class LiveDetector(_BothRanges):
         return len(self._parts(rgb))
 
     def _parts(self, rgb: Image) -> list[_Region]:
-        return _tiles(rgb, round(self.PART * max(rgb.shape[:2])), self.OVERLAP)
+        return _tiles(rgb, max(1, round(self.PART * max(rgb.shape[:2]))), self.OVERLAP)
 
     def _in_part(self, rgb: Image, part: int, found: Sequence[Detection]) -> list[Detection]:
         """Faces, other than those found already, that a look at one part suggests, best first."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -176,9 +177,8 @@ def _toolbox(
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     built: dict[str, argparse.ArgumentParser] = {}
     for command in COMMANDS:
-        subparser = subparsers.add_parser(
-            command.name, help=command.help, description=command.help.capitalize() + "."
-        )
+        said = f"{command.help[:1].upper()}{command.help[1:]}."
+        subparser = subparsers.add_parser(command.name, help=command.help, description=said)
         if command.name in names:  # the options of some import heavy packages
             command.add_arguments(subparser)
             if command.settings:
@@ -218,15 +218,22 @@ def _run(parse: Callable[[], argparse.Namespace], make_enhancer: MakeEnhancer) -
         with _logging_to(console, debug=arguments.debug), _ended_by_signals():
             if arguments.needs_cv2:
                 check_cv2()
-            return arguments.run(arguments, Context(console, make_enhancer))
+            code = arguments.run(arguments, Context(console, make_enhancer))
+            if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison]
+                sys.stdout.flush()  # now, where it can still be told that it was in vain
+            return code
     except CagfaceError as error:
         console.print(f"error: {one_line(error)}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    except OSError as error:  # a name that the system does not take, say
-        if error.filename is None or "--debug" in sys.argv:
+    except BrokenPipeError:  # nobody reads on, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries once more as it ends
+        return 141
+    except OSError as error:  # a name that the system does not take, a full disk behind stdout
+        if "--debug" in sys.argv:
             raise
-        said = " ".join(f"{error.filename}: {error.strerror}".split())
-        console.print(f"error: {said}", markup=False, highlight=False, soft_wrap=True)
+        what = " ".join(str(error.filename or "the output").split())
+        console.print(f"error: {what}: {error.strerror or error}", markup=False, highlight=False,
+                      soft_wrap=True)  # fmt: skip
         return 2
     except KeyboardInterrupt:
         console.print("interrupted; nothing half-written is left")

@@ -135,7 +135,9 @@ def check_av() -> Finding:
         name for name in sorted(av.codecs_available)
         if name.startswith(("h264_", "hevc_")) and name.endswith(_HARDWARE)
     ]  # fmt: skip
-    return av_finding(av.__version__, usable_codecs(), hardware)
+    return av_finding(
+        av.__version__, [name for name in usable_codecs() if name not in hardware], hardware
+    )
 
 
 _HARDWARE = ("_nvenc", "_qsv", "_vaapi", "_videotoolbox", "_amf", "_mf")
@@ -145,7 +147,7 @@ def av_finding(number: str, encoders: Sequence[str], hardware: Sequence[str]) ->
     """What PyAV's version and FFmpeg's encoders mean."""
     told = f"PyAV {number}, encoders: {', '.join(encoders) or 'none'}"
     if hardware:
-        told += f"; FFmpeg also has {', '.join(hardware)}"
+        told += f"; where a GPU has them: {', '.join(hardware)}"
     if "libx264" in encoders:
         return Finding("video files", "pass", told)
     fix = "pip install --force-reinstall --no-deps av: its wheels hold libx264"

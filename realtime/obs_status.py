@@ -59,8 +59,9 @@ def check_plugin() -> Finding:
         return Finding("plugin", "pass", _NONE, one_line(error))
     made = read_installed(folder)
     if made is None:
-        told = _NONE if not folder.exists() else f"{folder} is not ours"
-        return Finding("plugin", "warn", told, INSTALL)
+        if not folder.exists():
+            return Finding("plugin", "warn", _NONE, INSTALL)
+        return Finding("plugin", "warn", f"{folder} is not ours", f"move it away, then {INSTALL}")
     if problem := damage(folder, made):
         return Finding("plugin", "fail", f"{folder}: {problem}", INSTALL)
     if (made.version, made.sources) != (package_version(), digest(source_folder())):

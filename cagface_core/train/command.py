@@ -19,7 +19,10 @@ from cagface_core.train import detail as detail_training
 from cagface_core.train import parser as parser_training
 from cagface_core.train import peers as peers_training
 from cagface_core.train import sr as sr_training
+from cagface_core.train.claim import check, claim
 from cagface_core.train.ranks import joined, rank
+
+log = logging.getLogger(__name__)
 
 _HELP = {
     "data": "folder of the photo set (train_photos/, parsing_pseudo/ ...)",
@@ -77,7 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
                 str(item.type), str
             )  # fmt: skip
             required = item.default is MISSING
-            shown = "" if required or item.default is None else f" (default {item.default})"
+            shown = f" (default {item.default})" if item.default not in (MISSING, None, "") else ""
             command.add_argument(
                 f"--{item.name.replace('_', '-')}", type=kind, required=required,
                 default=None if required else item.default, help=_HELP[item.name] + shown,
@@ -89,7 +92,9 @@ def execute(arguments: argparse.Namespace) -> None:
     """Run the training that was asked for and say where its weights are.
 
     Raises:
-        ConfigError: torchrun started several processes for a training that takes one.
+        ConfigError: torchrun started several processes for a training that takes one, a number is
+            not possible, or the folder is another training's.
+        OutputError: the folder cannot be written to.
         CagfaceError: as the training's ``run``.
     """
     options = dict(vars(arguments))
@@ -102,9 +107,19 @@ def execute(arguments: argparse.Namespace) -> None:
                 f"'train {what}' takes one process; torchrun is for: {', '.join(_SHARED)}"
             )
         level = logging.INFO if rank().leads else logging.WARNING
-        logging.basicConfig(level=level, format="%(asctime)s %(message)s")
+        if not logging.getLogger("cagface_core").handlers:  # as it is where only the core is
+            logging.basicConfig(level=level, format="%(asctime)s %(message)s")
+        logging.getLogger("cagface_core.train").setLevel(level)
         options["device"] = str(device)
-        _, plan, run = _TRAININGS[what]
-        path = run(plan(**{item.name: options[item.name] for item in fields(plan)}))
+        _, kind, run = _TRAININGS[what]
+        plan = kind(**{item.name: options[item.name] for item in fields(kind)})
+        check(plan)
+        if rank().leads:
+            claim(plan.out, what, plan)
+        try:
+            path = run(plan)
+        except KeyboardInterrupt:
+            log.info("the same command goes on from the last check")
+            raise
         if rank().leads:
             Console().print(f"wrote {path}")

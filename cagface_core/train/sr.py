@@ -70,10 +70,13 @@ def start(plan: SRTraining) -> CAGFace | FoldedCAGFace:
     Raises:
         ConfigError: an unknown preset, protocol, precision or form of attention.
     """
-    if plan.preset not in checkpoint.PRESETS or plan.protocol not in ("clean", "webcam"):
-        raise ConfigError(f"unknown preset or protocol: {plan.preset}, {plan.protocol}")
-    if plan.maps not in ("soft", "hard"):
-        raise ConfigError(f"unknown maps {plan.maps!r}: expected soft or hard")
+    for name, value, known in (
+        ("preset", plan.preset, tuple(checkpoint.PRESETS)),
+        ("protocol", plan.protocol, ("clean", "webcam")),
+        ("maps", plan.maps, ("soft", "hard")),
+    ):
+        if value not in known:
+            raise ConfigError(f"unknown {name} {value!r}: expected one of {', '.join(known)}")
     autocast(plan.device, plan.precision)  # refuse a wrong one before the photos are read
     if plan.minutes and rank().count > 1:
         raise ConfigError("--minutes is for one process: those of torchrun would end at odds")

@@ -372,3 +372,11 @@ drawing = importlib.import_module("mediapipe.tasks.python.vision.drawing_utils")
 assert drawing.plt.figure is importlib.import_module("matplotlib.pyplot").figure
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("mode", ["live", "file"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2)])
+def test_pictures_that_hold_no_face_have_none(mode, shape):
+    with open_detector(mode) as detector:
+        for part in (None, 0):
+            assert detector.detect(np.zeros((*shape, 3), np.uint8), part=part) == []

@@ -275,9 +275,9 @@ def test_the_ablation_measures_every_variant_once(data: Path, tmp_path: Path):
 
 def test_wrong_plans_are_refused(data: Path, tmp_path: Path):
     plan = sr_training.SRTraining(data, tmp_path, **FAST)
-    with pytest.raises(ConfigError, match="unknown preset or protocol"):
+    with pytest.raises(ConfigError, match="unknown preset 'tiny': expected one of pico"):
         sr_training.run(replace(plan, preset="tiny"))
-    with pytest.raises(ConfigError, match="unknown preset or protocol"):
+    with pytest.raises(ConfigError, match="unknown protocol 'dirty': expected one of clean"):
         sr_training.run(replace(plan, protocol="dirty"))
 
 
