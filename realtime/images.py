@@ -43,14 +43,15 @@ class Picture:
     """A picture: ``rgb`` (H, W, 3) uint8; ``alpha`` (H, W) uint8 or None.
 
     ``icc`` is the embedded RGB colour profile, None for sRGB; the numbers of ``rgb`` are in it.
-    ``exif`` is what shall be kept of the EXIF data. ``notes`` say in a few words what was
-    converted on reading.
+    ``exif`` is what shall be kept of the EXIF data, ``dpi`` the resolution it is printed at, across
+    and down. ``notes`` say in a few words what was converted on reading.
     """
 
     rgb: Image
     alpha: NDArray[np.uint8] | None = None
     icc: bytes | None = None
     exif: Pil.Exif | None = None
+    dpi: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -97,7 +98,7 @@ def _decode(path: Path, opened: Pil.Image) -> Picture:
         )
     if getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO":
         notes.append("first of several frames")
-    sixteen_bit = any("16" in str(tile[3]) for tile in getattr(opened, "tile", ()))
+    sixteen_bit = any("16" in _raw_mode(tile[3]) for tile in getattr(opened, "tile", ()))
     opened.load()
     icc: bytes | None = opened.info.get("icc_profile")
     exif = None
@@ -124,7 +125,21 @@ def _decode(path: Path, opened: Pil.Image) -> Picture:
     elif picture.mode not in ("RGB", "RGBA", "RGBX", "RGBa"):
         notes.append(f"{picture.mode} to RGB")
     picture, icc = _to_rgb(picture, icc)
-    return Picture(np.array(picture, dtype=np.uint8), alpha, icc, exif, tuple(notes))
+    return Picture(np.array(picture, dtype=np.uint8), alpha, icc, exif, _dpi(opened), tuple(notes))
+
+
+def _raw_mode(told: Any) -> str:
+    """How a picture's file holds its pixels, of what Pillow's decoder of it is told."""
+    return str(told[0] if isinstance(told, tuple) and told else told)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _dpi(opened: Pil.Image) -> tuple[float, float] | None:
+    """The resolution a picture says it is printed at, where that is one."""
+    try:
+        across, down = (float(value) for value in opened.info["dpi"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if 2 <= across < 1e5 and 2 <= down < 1e5 else None
 
 
 def _eight_bit(path: Path, picture: Pil.Image) -> Pil.Image:
@@ -199,14 +214,18 @@ def write_picture(picture: Picture, path: Path, *, overwrite: bool) -> tuple[str
         exif, left_out = fit_exif(picture.exif, *image.size, pil_format)
         notes += [] if left_out is None else [left_out]
         options = options if exif is None else options | {"exif": exif}
+    if picture.dpi is not None:
+        options = options | {"dpi": picture.dpi}
     file = PartialFile(path, overwrite=overwrite)
     try:
         try:
             image.save(file.path, pil_format, icc_profile=icc, **options)
         except (OSError, ValueError) as error:
+            full = isinstance(error, OSError) and error.errno is not None
+            hint = "choose another place" if full else "try .png or a smaller --scale"
             raise OutputError(
                 f"{path}: {image.width}x{image.height} cannot be written as {pil_format} "
-                f"({error}); try .png or a smaller --scale"
+                f"({error}); {hint}"
             ) from error
         file.commit()
     finally:

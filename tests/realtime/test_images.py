@@ -296,3 +296,26 @@ def test_real_pictures(shared_data, name):
 def test_a_real_cut_picture(shared_data):
     with pytest.raises(InputError, match="damaged or cut off"):
         read_picture(shared_data / "test_images" / "derived_truncated.jpg")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+def test_the_resolution_it_is_printed_at_is_kept(tmp_path, suffix):
+    given = save(tmp_path / f"in{suffix}", Pil.fromarray(RGB), dpi=(300, 300))
+    write_picture(read_picture(given), tmp_path / f"out{suffix}", overwrite=False)
+    with Pil.open(tmp_path / f"out{suffix}") as made:
+        assert made.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    save(given, Pil.fromarray(RGB))
+    assert read_picture(given).dpi in (None, pytest.approx((96, 96), abs=1))  # as Pillow has BMP's
+
+
+def test_a_compressed_tiff_of_eight_bits_is_of_eight_bits(tmp_path):
+    """Where in the file its description lies is told beside, and may look like sixteen."""
+    looked_like_sixteen = False
+    for noise in range(0, 6000, 60):
+        rgb = np.zeros((48, 64, 3), np.uint8)
+        rgb.ravel()[:noise] = np.random.default_rng(0).integers(0, 256, noise)
+        path = save(tmp_path / "a.tif", Pil.fromarray(rgb), compression="tiff_lzw")
+        with Pil.open(path) as opened:
+            looked_like_sixteen |= "16" in str(opened.tile[0][3])
+        assert read_picture(path).notes == ()
+    assert looked_like_sixteen
