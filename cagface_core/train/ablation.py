@@ -26,6 +26,7 @@ from cagface_core.cagface import CAGFace, CAGFaceConfig, LinearChain, pad_contex
 from cagface_core.errors import ConfigError
 from cagface_core.evaluate.metrics import psnr
 from cagface_core.fold import fold, fold_chain, place
+from cagface_core.train.claim import claim
 from cagface_core.train.photos import read_photos
 from cagface_core.train.plan import SRTraining
 from cagface_core.train.pool import Pool
@@ -121,6 +122,7 @@ def run(plan: Ablation) -> Path:
             raise ConfigError(f"unknown variant {name!r}: expected some of {', '.join(VARIANTS)}")
     if plan.preset not in checkpoint.PRESETS:
         raise ConfigError(f"unknown preset {plan.preset!r}")
+    claim(plan.out, "ablation", plan)
     base = SRTraining(
         plan.data, plan.out, preset=plan.preset, parser=plan.parser, steps1=0, steps2=plan.steps,
         batch=plan.batch, learning_rate=plan.learning_rate, check_every=500, device=plan.device,
@@ -130,7 +132,6 @@ def run(plan: Ablation) -> Path:
     validation = Pool(base, read_photos(plan.data, "val"), sides=(256,))
     perfect = Pool(replace(base, parser=None), validation.photos, sides=(256,))
     masks = {photo.path: perfect.example(i).maps for i, photo in enumerate(perfect.photos)}
-    plan.out.mkdir(parents=True, exist_ok=True)
     for name in names:
         for seed in range(plan.seeds):
             folder = plan.out / name / str(seed)

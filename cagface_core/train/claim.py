@@ -10,6 +10,7 @@ from typing import Any
 
 from cagface_core.errors import ConfigError
 from cagface_core.standalone import claim_folder
+from cagface_core.train.ranks import rank
 
 _NOTE = "training.json"
 
@@ -52,7 +53,7 @@ def check(plan: Any) -> None:
 
 
 def claim(out: Path, what: str, plan: Any) -> None:
-    """Take a folder for a training, or go on in it.
+    """Take a folder for a training, or go on in it; of several processes the first one does.
 
     Args:
         out: is made, and told in ``training.json`` whose it is.
@@ -63,6 +64,8 @@ def claim(out: Path, what: str, plan: Any) -> None:
         OutputError: it cannot be made or written to.
         ConfigError: it is another training's, or this one's with other options.
     """
+    if not rank().leads:
+        return
     claim_folder(out)
     ours = {"training": what} | {
         item.name: str(value) if isinstance(value := getattr(plan, item.name), Path) else value
@@ -70,11 +73,11 @@ def claim(out: Path, what: str, plan: Any) -> None:
         if item.name not in _MAY_CHANGE
     }
     path = out / _NOTE
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.is_file() or not _begun(out):
         path.write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
         return
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path} is damaged; give --out another folder") from error
     for name, value in ours.items():
@@ -83,3 +86,8 @@ def claim(out: Path, what: str, plan: Any) -> None:
                 f"{out} belongs to another training: {name} was {theirs[name]}, not {value}; "
                 "give --out another folder, or the same options to go on"
             )
+
+
+def _begun(out: Path) -> bool:
+    """Whether there is more of a training than its name."""
+    return (out / "weights.safetensors").is_file() or any(out.rglob("state.pt"))

@@ -19,7 +19,7 @@ from cagface_core.train import detail as detail_training
 from cagface_core.train import parser as parser_training
 from cagface_core.train import peers as peers_training
 from cagface_core.train import sr as sr_training
-from cagface_core.train.claim import check, claim
+from cagface_core.train.claim import check
 from cagface_core.train.ranks import joined, rank
 
 log = logging.getLogger(__name__)
@@ -92,9 +92,8 @@ def execute(arguments: argparse.Namespace) -> None:
     """Run the training that was asked for and say where its weights are.
 
     Raises:
-        ConfigError: torchrun started several processes for a training that takes one, a number is
-            not possible, or the folder is another training's.
-        OutputError: the folder cannot be written to.
+        ConfigError: torchrun started several processes for a training that takes one, or a
+            number is not possible.
         CagfaceError: as the training's ``run``.
     """
     options = dict(vars(arguments))
@@ -114,8 +113,6 @@ def execute(arguments: argparse.Namespace) -> None:
         _, kind, run = _TRAININGS[what]
         plan = kind(**{item.name: options[item.name] for item in fields(kind)})
         check(plan)
-        if rank().leads:
-            claim(plan.out, what, plan)
         try:
             path = run(plan)
         except KeyboardInterrupt:

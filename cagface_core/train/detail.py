@@ -30,6 +30,7 @@ from cagface_core.consistency import SIGMA_PX, hold, resize
 from cagface_core.errors import ConfigError
 from cagface_core.evaluate.perceptual import ParserFeatures, parser_distance
 from cagface_core.fold import FoldedCAGFace, fold, place
+from cagface_core.train.claim import claim
 from cagface_core.train.photos import read_photos
 from cagface_core.train.plan import SRTraining
 from cagface_core.train.pool import Batch, Pool
@@ -86,6 +87,7 @@ def run(plan: DetailTraining) -> Path:
         InputError: the photo set is not there.
     """
     _, found = load_init(plan)  # refuse a wrong plan before the photos are read
+    claim(plan.out, "detail", plan)
     shared = pool_plan(plan, found)
     pool = Pool(shared, read_photos(plan.data, "train"))
     validation = Pool(shared, read_photos(plan.data, "val")[::4], sides=(256,), variants=1)

@@ -24,6 +24,7 @@ from cagface_core.attention import to_signed
 from cagface_core.bisenet import CLASSES, INPUT_PX, BiSeNet, BiSeNetConfig
 from cagface_core.cores import usable_cores
 from cagface_core.fold import place
+from cagface_core.train.claim import claim
 from cagface_core.train.degrade import jpeg
 from cagface_core.train.photos import IGNORE, Photo, load_labels, load_square, read_photos
 from cagface_core.train.trainer import Run, autocast, train
@@ -62,6 +63,7 @@ def run(plan: ParserTraining) -> Path:
         InputError: the photo set is not there.
         ConfigError: ``out`` belongs to another run.
     """
+    claim(plan.out, "parser", plan)
     torch.manual_seed(plan.seed)
     config = BiSeNetConfig(width=plan.width)
     model = place(_WithAuxiliary(BiSeNet(config)), plan.device)

@@ -17,6 +17,7 @@ from cagface_core.cagface import CAGFace
 from cagface_core.errors import ConfigError
 from cagface_core.evaluate.metrics import psnr
 from cagface_core.fold import FoldedCAGFace, collapsed_forward, fold, place
+from cagface_core.train.claim import claim
 from cagface_core.train.photos import read_photos
 from cagface_core.train.plan import SRTraining
 from cagface_core.train.pool import Batch, Pool
@@ -37,9 +38,11 @@ def run(plan: SRTraining) -> Path:
     Raises:
         ConfigError: an unknown preset or protocol, or ``out`` belongs to another run.
         InputError: the photo set is not there.
+        OutputError: ``out`` cannot be written to.
     """
     start(plan)  # refuse a wrong plan before the photos are read
     rank().share(plan.batch)
+    claim(plan.out, "sr", plan)
     pool = Pool(plan, read_photos(plan.data, "train"))
     validation = Pool(plan, read_photos(plan.data, "val")[::4], sides=(256,), variants=1)
     return run_on(plan, pool, validation)

@@ -37,7 +37,10 @@ def test_numbers(tmp_path: Path, change: dict[str, Any], words: str):
 def test_a_folder_belongs_to_one_training(tmp_path: Path):
     out = tmp_path / "out"
     plan = SRTraining(data=tmp_path, out=out, init=Path("a.safetensors"))
-    claim(out, "sr", plan)
+    claim(out, "sr", replace(plan, preset="pico"))
+    claim(out, "sr", plan)  # nothing has come of the other
+    (out / "stage1").mkdir()
+    (out / "stage1" / "state.pt").touch()
     claim(out, "sr", replace(plan, steps2=9, minutes=3.0, device="cuda", learning_rate=1e-4))
     for change, words in (
         ({"batch": 4}, "batch was 16, not 4"),
@@ -50,6 +53,9 @@ def test_a_folder_belongs_to_one_training(tmp_path: Path):
     with pytest.raises(ConfigError, match="training was sr, not parser; give --out another"):
         claim(out, "parser", ParserTraining(data=tmp_path, out=out))
     assert json.loads((out / "training.json").read_text())["batch"] == 16
+    (out / "stage1" / "state.pt").rename(out / "weights.safetensors")
+    with pytest.raises(ConfigError, match="batch was 16"):
+        claim(out, "sr", replace(plan, batch=4))
     (out / "training.json").write_text("{")
     with pytest.raises(ConfigError, match="is damaged; give --out another folder"):
         claim(out, "sr", plan)
