@@ -47,7 +47,7 @@ _TILES: dict[int, tuple[_Tile, ...]] = {
     128: (_Tile(64, 128, 64, 4, 4), _Tile(64, 64, 128, 4, 3)),
     256: (_Tile(64, 128, 128, 4, 3),),
 }
-"""By features, largest first; of each number the fastest of a dozen, by measurement on an H200."""
+"""By features, largest first: the fastest of a dozen each, by measurement on an H200."""
 
 _ENOUGH = 1.5
 """So many tiles for each multiprocessor keep it busy."""
