@@ -140,8 +140,8 @@ def _tell_of_size(preset: str | None, weights: str) -> None:
         return
     from cagface_core import checkpoint  # which loads torch
 
-    held, wanted = checkpoint.load_sr(Path(weights))[0].config, checkpoint.PRESETS[preset]
-    if (held.features, held.units) != (wanted.features, wanted.units):
+    held, wanted = checkpoint.load_sr(Path(weights))[0].config, checkpoint.PRESETS.get(preset)
+    if wanted and (held.features, held.units) != (wanted.features, wanted.units):
         _log.warning(
             "preset %s is not used: %s holds a network of its own size (F=%d, L=%d)",
             preset, weights, held.features, held.units,
