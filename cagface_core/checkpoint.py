@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
+
+log = logging.getLogger(__name__)
 
 PRESETS: dict[str, CAGFaceConfig] = {
     "pico": CAGFaceConfig(features=16, units=4),
@@ -239,6 +242,17 @@ def find_sr(preset: str, weights: str) -> Path:
             "or give a .safetensors file"
         )
     return path
+
+
+def tell_of_size(preset: str | None, found: Checkpoint, weights: Path) -> None:
+    """Say so where a file of one's own is of another size than the preset that was asked for."""
+    held = CAGFaceConfig(**found.config)
+    wanted = held if preset is None else PRESETS[preset]
+    if (held.features, held.units) != (wanted.features, wanted.units):
+        size = f"F={held.features}, L={held.units}"
+        log.warning(
+            "preset %s is not used: %s holds a network of its own (%s)", preset, weights, size
+        )
 
 
 def find_named(name: str) -> Path:

@@ -127,10 +127,10 @@ class FaceEnhancer:
         """
         if preset not in self._engines:
             weights = checkpoint.find_sr(preset, self.config.weights)
-            softer = None
-            if self.config.detail < 1:
-                softer = checkpoint.find_sr(preset, "webcam"), 1 - self.config.detail
+            detail = self.config.detail
+            softer = (checkpoint.find_sr(preset, "webcam"), 1 - detail) if detail < 1 else None
             engine = Engine(weights, self.config.device, self.config.parser, softer)
+            checkpoint.tell_of_size(self.config.preset and preset, engine.facts, weights)
             self._engines[preset] = engine
             if self._warm:
                 self._prepare(engine, replace(self.tuning, preset=preset))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -17,8 +16,6 @@ from realtime.environment import package_version
 
 if TYPE_CHECKING:
     from realtime.run_images import PictureEnhancer
-
-_log = logging.getLogger(__name__)
 
 Mode = Literal["live", "file", "image"]
 
@@ -119,7 +116,6 @@ def add_enhancer_arguments(
 
 def enhancer_config(arguments: argparse.Namespace, mode: Mode) -> EnhancerConfig:
     """Read what `add_enhancer_arguments` added. Raises `ConfigError` for a value out of range."""
-    _tell_of_size(arguments.preset, arguments.weights)
     return EnhancerConfig(
         mode=mode,
         preset=arguments.preset,
@@ -132,20 +128,6 @@ def enhancer_config(arguments: argparse.Namespace, mode: Mode) -> EnhancerConfig
         max_crop_px=arguments.max_crop_px,
         device=arguments.device,
     )
-
-
-def _tell_of_size(preset: str | None, weights: str) -> None:
-    """Say so where a file of one's own holds a network of another size than the preset's."""
-    if preset is None or not Path(weights).is_file():
-        return
-    from cagface_core import checkpoint  # which loads torch
-
-    held, wanted = checkpoint.load_sr(Path(weights))[0].config, checkpoint.PRESETS.get(preset)
-    if wanted and (held.features, held.units) != (wanted.features, wanted.units):
-        _log.warning(
-            "preset %s is not used: %s holds a network of its own size (F=%d, L=%d)",
-            preset, weights, held.features, held.units,
-        )  # fmt: skip
 
 
 def one_line(error: BaseException) -> str:

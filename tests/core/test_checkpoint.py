@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cagface_core import checkpoint
+from cagface_core import EnhancerConfig, FaceEnhancer, checkpoint
 from cagface_core.bisenet import BiSeNet, BiSeNetConfig
 from cagface_core.cagface import CAGFace, CAGFaceConfig
 from cagface_core.errors import ConfigError, OutputError, WeightsError
@@ -107,3 +107,18 @@ def test_between_two_weights_lies_a_mixture(tmp_path: Path):
     checkpoint.save(tmp_path / "c", "sr", other, CAGFace(other).state_dict(), {})
     with pytest.raises(WeightsError, match="cannot be mixed"):
         checkpoint.load_between(tmp_path / "a", tmp_path / "c", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("preset", "weights", "told"),
+    [("nano", "nano-webcam", False), ("pico", "nano-webcam", True), (None, "pico-webcam", False),
+     ("pico", "webcam", False)],
+)  # fmt: skip
+def test_a_preset_that_a_file_makes_nothing_of_is_told(caplog, preset, weights, told):
+    file = weights if weights == "webcam" else str(checkpoint.find_named(weights))
+    config = EnhancerConfig(preset=preset, weights=file, device="cpu-float32", mode="image")
+    with FaceEnhancer(config) as enhancer:
+        if weights == "webcam":
+            enhancer.load("nano")  # as the governor does
+    assert ("is not used" in caplog.text) is told
+    assert (f"preset {preset} is not used: {file} holds" in caplog.text) is told

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cagface_core import EnhancerConfig, checkpoint
+from cagface_core import EnhancerConfig
 from realtime.options import add_enhancer_arguments, enhancer_config, settings_of
 
 
@@ -37,18 +37,3 @@ def test_another_version_is_another_setting(monkeypatch):
     before = settings_of(EnhancerConfig())
     monkeypatch.setattr("realtime.options.package_version", lambda: "0.0.0")
     assert settings_of(EnhancerConfig()) == {**before, "version of cagface-live": "0.0.0"}
-
-
-@pytest.mark.parametrize(
-    ("preset", "told"), [("nano", False), ("pico", True), ("small", True), (None, False)]
-)
-def test_a_preset_that_a_file_makes_nothing_of_is_told(caplog, preset, told):
-    file = str(checkpoint.find_sr("nano", "webcam"))
-    command = argparse.ArgumentParser()
-    add_enhancer_arguments(command, weights="webcam", scale=2, max_faces=8)
-    words = ["--weights", file, *([] if preset is None else ["--preset", preset])]
-    assert enhancer_config(command.parse_args(words), "file").weights == file
-    assert ("is not used" in caplog.text) is told
-    if told:
-        assert f"preset {preset} is not used: {file} holds" in caplog.text
-        assert "(F=32, L=8)" in caplog.text
