@@ -171,16 +171,17 @@ class DeviceFrame:
     def _run(self, inputs: tuple[Tensor, ...]) -> _Outputs:
         """Compute faces of one bucket; by a graph, where there is one for their number."""
         graph = self._graph if inputs[0].shape[-1] in BUCKETS_PX else self._large
-        if graph is None or self._is_captured_into(graph):
-            return self._compute(*inputs, run=self.engine.eager)
-        there = graph.captured(inputs) or self._add_graph(graph, inputs)
-        return graph(*inputs) if there else self._compute(*inputs, run=self.engine.eager)
+        if graph is not None and self._is_ready(graph, inputs):
+            return graph(*inputs)
+        return self._compute(*inputs, run=self.engine.eager)
 
-    def _is_captured_into(self, graph: Graphed[_Outputs]) -> bool:
-        """Whether its memory, and so all of it, has to be waited for."""
+    def _is_ready(self, graph: Graphed[_Outputs], inputs: tuple[Tensor, ...]) -> bool:
+        """Whether it can be had at once: of what is captured into nothing can."""
         if self._making is not None and self._making[1].done():
             self._making = None
-        return self._making is not None and self._making[0] is graph
+        if self._making is not None and self._making[0] is graph:
+            return False
+        return graph.captured(inputs) or self._add_graph(graph, inputs)
 
     def _add_graph(self, graph: Graphed[_Outputs], inputs: tuple[Tensor, ...]) -> bool:
         """Capture what comes for the first time, where it pays; whether it is there already."""

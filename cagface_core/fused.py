@@ -87,13 +87,21 @@ def fuse(network: FoldedCAGFace) -> None:
 def _check(faster: nn.Module, backbone: nn.Module, like: Tensor) -> None:
     """Run both on the same noise; RuntimeError where they differ by more than rounding."""
     for height, width in _TRIED[like.device.type]:
-        random = torch.Generator().manual_seed(0)
-        noise = torch.rand(1, like.shape[0], height, width, generator=random) - 0.5
-        noise = noise.to(like).contiguous(memory_format=torch.channels_last)
-        expected = backbone(noise)
-        error = (faster(noise) - expected).abs().max() / expected.abs().max()
-        if not error < _MOST_ERROR:
-            raise RuntimeError(f"they differ from the plain ones by {float(error):.2g}")
+        noise = _noise(like, height, width)
+        _compare(faster(noise), backbone(noise))
+
+
+def _noise(like: Tensor, height: int, width: int) -> Tensor:
+    """Features to try a network with, as wide as a weight; the same every time."""
+    random = torch.Generator().manual_seed(0)
+    noise = torch.rand(1, like.shape[0], height, width, generator=random) - 0.5
+    return noise.to(like).contiguous(memory_format=torch.channels_last)
+
+
+def _compare(made: Tensor, expected: Tensor) -> None:
+    error = (made - expected).abs().max() / expected.abs().max()
+    if not error < _MOST_ERROR:
+        raise RuntimeError(f"they differ from the plain ones by {float(error):.2g}")
 
 
 def fold_norms(network: ModuleT) -> ModuleT:
@@ -195,15 +203,11 @@ class TritonBackbone(CudaBackbone):
     @torch.inference_mode()
     def _try(self, tiles: Iterable[Any]) -> None:
         """Compile all that frames may need, now and not in one; RuntimeError if it is wrong."""
-        weight = self.tail.weight
-        noise = torch.rand(2, weight.shape[0], 9, 16, generator=torch.Generator().manual_seed(0))
-        noise = (noise - 0.5).to(weight).contiguous(memory_format=torch.channels_last)
+        noise = _noise(self.tail.weight, 9, 16)
         plain = self.tail(noise)
         for tile in tiles:
-            for added, expected in ((None, plain.relu()), (noise, plain + noise)):
-                error = (self.convolve(noise, self.tail, added, tile) - expected).abs().max()
-                if not error < _MOST_ERROR * expected.abs().max():
-                    raise RuntimeError(f"{tile} differs by {float(error):.2g}")
+            _compare(self.convolve(noise, self.tail, None, tile), plain.relu())
+            _compare(self.convolve(noise, self.tail, noise, tile), plain + noise)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, F, H, W) to the same shape."""

@@ -224,11 +224,8 @@ class VideoSource:
 
     def _tell_of_end(self, last_pts: int) -> None:
         """Say so where the picture ends long before the file says that it does."""
-        stream, unit = self._stream, self.info.time_base
-        told_s = stream.duration and stream.duration * unit
-        if told_s is None and self._container.duration:  # of sound too, which may go on a little
-            told_s = Fraction(self._container.duration, av.time_base)
-        seen_s = (last_pts - (stream.start_time or 0)) * unit
+        told_s = self._told_s(self._stream)
+        seen_s = (last_pts - (self._stream.start_time or 0)) * self.info.time_base
         if told_s and told_s - seen_s > max(_SHORT_S, _SHORT_SHARE * told_s):
             _log.warning(
                 "%s: its picture ends at %.1f s, and it says %.1f s; was it cut off?",
@@ -318,10 +315,13 @@ class VideoSource:
             return None
         if stream.frames:
             return stream.frames
-        if not rate:
-            return None
+        told_s = self._told_s(stream)
+        return round(told_s * rate) if rate and told_s is not None else None
+
+    def _told_s(self, stream: VideoStream) -> Fraction | None:
+        """How long the file says that its picture is, or all that it holds."""
         if stream.duration is not None and stream.time_base is not None:
-            return round(stream.duration * stream.time_base * rate)
+            return stream.duration * stream.time_base
         if self._container.duration:
-            return round(Fraction(self._container.duration, av.time_base) * rate)
+            return Fraction(self._container.duration, av.time_base)
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -73,11 +74,10 @@ def claim(out: Path, what: str, plan: Any) -> None:
         if item.name not in _MAY_CHANGE
     }
     path = out / _NOTE
-    if not path.is_file() or not _begun(out):
-        path.write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
-        return
+    if not _begun(out):
+        path.unlink(missing_ok=True)
     try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
+        theirs = noted(path, ours)
     except ValueError as error:
         raise ConfigError(f"{path} is damaged; give --out another folder") from error
     for name, value in ours.items():
@@ -86,6 +86,13 @@ def claim(out: Path, what: str, plan: Any) -> None:
                 f"{out} belongs to another training: {name} was {theirs[name]}, not {value}; "
                 "give --out another folder, or the same options to go on"
             )
+
+
+def noted(path: Path, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a folder's note; where there is none, write this one. Raises OSError, ValueError."""
+    if not path.is_file():
+        path.write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _begun(out: Path) -> bool:

@@ -7,7 +7,6 @@ gets of :mod:`cagface_core.train.detail`, for as many steps again.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from cagface_core.evaluate.peer_networks import SRFBN
 from cagface_core.evaluate.peers import PEERS, PeerConfig, build_peer, load_peer
 from cagface_core.evaluate.perceptual import ParserFeatures
 from cagface_core.fold import place
+from cagface_core.train.claim import noted
 from cagface_core.train.detail import (
     SHARES,
     Adversary,
@@ -181,9 +181,7 @@ def _claim(plan: PeersTraining) -> None:
     path, budget = plan.out / "budget.json", _budget(plan)
     try:
         plan.out.mkdir(parents=True, exist_ok=True)
-        if not path.is_file():
-            path.write_text(json.dumps(budget, indent=1) + "\n", encoding="utf-8")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = noted(path, budget)
     except (OSError, ValueError) as error:
         raise OutputError(f"cannot use {path}: {error}; give --out another folder") from error
     if found != budget:
