@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cagface_core.native_log import native_stderr_to_log
     from cagface_core.planes import rgb_levels, upscale_planes
     from cagface_core.state import State
+    from cagface_core.workers import limit_opencv
 
 __all__ = [
     "NO_RGB",
@@ -63,6 +64,7 @@ __all__ = [
     "State",
     "Tuning",
     "WeightsError",
+    "limit_opencv",
     "narrowed",
     "native_stderr_to_log",
     "rgb_levels",
@@ -78,6 +80,7 @@ _LATE = {
     "FaceEnhancer": "enhancer",
     "REACH_S": "hindsight",
     "State": "state",
+    "limit_opencv": "workers",
     "native_stderr_to_log": "native_log",
     "rgb_levels": "planes",
     "seen_face": "crop",

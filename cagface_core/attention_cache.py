@@ -11,7 +11,6 @@ from functools import cache
 
 import cv2
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -124,18 +123,19 @@ def _move(entry: _Entry, face: Face, crop: Crop) -> Tensor:
         shift[axis] = (new_middle / zoom - old_middle) / (entry.crop.size / 2)
     if abs(ratio - 1) < 1e-3 and np.abs(shift).max() < 1e-3:
         return entry.maps
-    device = entry.maps.device
-    grid = send(shift, device) + ratio * _middles(*entry.maps.shape[-2:], device)
+    # On the host: two steps less for a GPU to be told, each longer than this takes.
+    grid = shift + np.float32(ratio) * _middles(*entry.maps.shape[-2:])
     return F.grid_sample(
-        entry.maps, grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
+        entry.maps, send(grid, entry.maps.device), mode="bilinear", padding_mode="border",
+        align_corners=False,
+    )  # fmt: skip
 
 
 @cache
-def _middles(height: int, width: int, device: torch.device) -> Tensor:
+def _middles(height: int, width: int) -> NDArray[np.float32]:
     """The middles of pixels, x and y from -1 to 1 as ``grid_sample`` has them: (1, H, W, 2)."""
-    y, x = ((2 * torch.arange(n, dtype=torch.float32) + 1) / n - 1 for n in (height, width))
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None].to(device)
+    y, x = ((2 * np.arange(n, dtype=np.float32) + 1) / n - 1 for n in (height, width))
+    return np.asarray(np.stack(np.meshgrid(x, y), -1)[None], np.float32)
 
 
 def _thumb(face: Face, crop: Crop, picture: Image) -> NDArray[np.float32]:

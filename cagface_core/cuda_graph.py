@@ -156,8 +156,7 @@ class Graphed(Generic[OutputT]):
             graph, static, output = self._graphs[shapes]
             stream = torch.cuda.current_stream(self.pool.device)
             stream.wait_event(self.pool.done)
-            for own, given in zip(static, inputs, strict=True):
-                own.copy_(given, non_blocking=True)
+            _copy(static, inputs)
             graph.replay()
             result = _copied(output)
             self.pool.done.record(stream)
@@ -168,7 +167,15 @@ def _copied(output: OutputT) -> OutputT:
     if isinstance(output, Tensor):
         return cast("OutputT", output.clone())
     kind: Any = type(output)
-    return kind(*(tensor.clone() for tensor in cast("Iterable[Tensor]", output)))
+    tensors = list(cast("Iterable[Tensor]", output))
+    made = [torch.empty_like(tensor) for tensor in tensors]
+    _copy(made, tensors)
+    return kind(*made)
+
+
+def _copy(to: Sequence[Tensor], given: Sequence[Tensor]) -> None:
+    """Copy tensors, all in one kernel where they are of one type and laid out alike."""
+    torch.ops.aten._foreach_copy_(list(to), list(given), True)
 
 
 def _shapes(inputs: Sequence[Tensor]) -> Shapes:

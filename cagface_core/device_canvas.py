@@ -58,7 +58,8 @@ class RgbCanvas:
 
     def fetch(self) -> Callable[[], Image]:
         """(S*H, S*W, 3) uint8 RGB; see :class:`Canvas`."""
-        return fetch(self.rgb.to(torch.uint8).permute(1, 2, 0).contiguous())
+        rows = self.rgb.permute(1, 2, 0)
+        return fetch(rows.to(torch.uint8, memory_format=torch.contiguous_format))
 
 
 class PlanesCanvas:

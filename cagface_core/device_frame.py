@@ -21,13 +21,20 @@ from cagface_core.consistency import resize
 from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.device_canvas import Canvas, PlanesCanvas, RgbCanvas
-from cagface_core.device_steady import MOVE_NUMBERS, UNLIKE, DeviceSteadier, Seen, blur, mix
+from cagface_core.device_steady import (
+    MOVE_NUMBERS,
+    UNLIKE,
+    DeviceSteadier,
+    Moved,
+    Seen,
+    blur,
+    mix,
+)
 from cagface_core.engine import Engine
 from cagface_core.paste import Box, ramps, shared, square
 from cagface_core.paths import BATCHES, batch_sizes, has_room
-from cagface_core.steady import FLOW_PX, make_thumb
 from cagface_core.transfer import send
-from cagface_core.types import Crop, Floats, Frame, Image, Picture
+from cagface_core.types import Crop, Floats, Frame, Picture
 
 _MOST_LARGE = 4
 """So many sizes of large faces have a graph."""
@@ -86,10 +93,9 @@ class DeviceFrame:
         """Capture the graphs of every bucket and batch that can come, before the first frame."""
         if self._graph is None:
             return
-        device, steadier = self.engine.device, DeviceSteadier()
+        device, steadier, moved = self.engine.device, DeviceSteadier(), Moved(np.empty(0, np.uint8))
         for side in BUCKETS_PX:
-            thumb = np.zeros((FLOW_PX, FLOW_PX), np.uint8)
-            last, moves = steadier.recall(0, Crop(0, 0, side), thumb, self.scale, device)
+            last, moves = steadier.recall(0, Crop(0, 0, side), moved, self.scale, device)
             one = _Face(
                 torch.zeros(1, 3, side, side, device=device),
                 torch.zeros(1, 3, MAP_PX, MAP_PX, device=device),
@@ -112,7 +118,7 @@ class DeviceFrame:
 
     @torch.inference_mode()
     def finish(
-        self, begun: Begun, ids: Sequence[int], crops: Sequence[Crop], pictures: Sequence[Image],
+        self, begun: Begun, ids: Sequence[int], crops: Sequence[Crop], moved: Sequence[Moved],
         seen: Sequence[Picture], reaches: Sequence[tuple[float, float, float]],
         maps: Sequence[Tensor], strengths: Sequence[float], steadier: DeviceSteadier,
     ) -> Tensor:  # fmt: skip
@@ -122,26 +128,25 @@ class DeviceFrame:
             begun: the frame.
             ids: the tracks' identities.
             crops: where they lie.
-            pictures: their pixels on the host, (S, S, 3) uint8 RGB: motion is found there.
-            seen: the same, as deep as the frame is: what the network sees, where the frame's own
-                pixels are not on the device.
+            moved: what :meth:`cagface_core.device_steady.DeviceSteadier.look_back` found of them.
+            seen: their pixels on the host, (S, S, 3) RGB, as deep as the frame is: what the network
+                sees, where the frame's own pixels are not on the device.
             reaches: where they are shown, see :func:`cagface_core.paste.ramps`.
             maps: their heatmaps, (1, 3, MAP_PX, MAP_PX) each.
             strengths: 0 shows the plain upscale of a face, 1 the whole enhancement.
             steadier: the stream's memory of enhanced faces, changed in place.
 
         Returns:
-            For each face whether the guard let it pass, (N,) bool, on the device.
+            For each face whether the guard let it pass, 1 or 0, (N,) float32, on the device.
 
         Raises:
             RuntimeError: the network failed.
         """
         device = self.engine.device
         steadier.forget_others(set(ids))
-        thumbs = [make_thumb(picture) for picture in pictures]
         faces: list[_Face] = []
         for i, (key, crop) in enumerate(zip(ids, crops, strict=True)):
-            last, moves = steadier.recall(key, crop, thumbs[i], self.scale, device)
+            last, moves = steadier.recall(key, crop, moved[i], self.scale, device)
             rows, columns = ramps(crop, reaches[i], begun.height, begun.width, self.scale)
             numbers = np.concatenate([moves, np.float32(strengths[i]) * rows, columns])
             pixels = begun.pixels
@@ -153,12 +158,13 @@ class DeviceFrame:
             made = self._run(self._inputs([faces[i] for i in part]))
             for k, i in enumerate(part):
                 one = slice(k, k + 1)
-                kept = Seen(crops[i], thumbs[i], made.blurred[one], made.enhanced[one])
+                kept = Seen(crops[i], moved[i].thumb, made.blurred[one], made.enhanced[one])
                 steadier.keep(ids[i], kept)
-                added[i], passed[i] = (made.residual[k], made.mask[k]), made.passed[one]
+                added[i], passed[i] = (made.levels[k], made.mask[k]), made.passed[one]
         self._add(begun, crops, [added[i] for i in range(len(crops))])
-        blank = torch.zeros(0, dtype=torch.bool, device=device)
-        return torch.cat([blank, *(passed[i] for i in range(len(crops)))])
+        if not crops:
+            return torch.zeros(0, device=device)
+        return _joined([passed[i] for i in range(len(crops))])
 
     def _inputs(self, faces: Sequence[_Face]) -> tuple[Tensor, ...]:
         """What :meth:`_compute` takes, of faces of one bucket."""
@@ -166,7 +172,7 @@ class DeviceFrame:
         tensors = (
             (face.picture, face.maps, face.last.blurred, face.last.enhanced) for face in faces
         )
-        return *map(torch.cat, zip(*tensors, strict=True)), numbers
+        return *map(_joined, zip(*tensors, strict=True)), numbers
 
     def _run(self, inputs: tuple[Tensor, ...]) -> _Outputs:
         """Compute faces of one bucket; by a graph, where there is one for their number."""
@@ -229,21 +235,22 @@ class DeviceFrame:
         enhanced = mix(plain + residual, blurred, last_enhanced, last_blurred, moves)
         rows, columns = numbers[:, MOVE_NUMBERS:].view(len(numbers), 2, side).unbind(1)
         mask = rows[:, :, None] * columns[:, None, :] * passed[:, None, None]
+        levels = mask[:, None] * (enhanced - plain)
         known = torch.where(passed[:, None, None, None], blurred, UNLIKE)
-        return _Outputs(enhanced - plain, mask, known, enhanced, passed)
+        return _Outputs(levels, mask, known, enhanced, passed.float())
 
     def _add(
         self, begun: Begun, crops: Sequence[Crop], faces: Sequence[tuple[Tensor, Tensor]]
     ) -> None:
-        """Add faces, residual and mask of each, as :func:`cagface_core.paste.find_changes` tells.
+        """Add faces, levels and mask of each, as :func:`cagface_core.paste.find_changes` tells.
 
         Where two overlap the later one covers, which is the smaller.
         """
         whole = (0, 0, begun.width, begun.height)
         squares = [square(crop) for crop in crops]
-        for i, (residual, mask) in enumerate(faces):
+        for i, (added, _) in enumerate(faces):
             box = shared(squares[i], whole)
-            levels = self._part(mask * residual, squares[i], box)
+            levels = self._part(added, squares[i], box)
             for k in range(i + 1, len(faces)):
                 both = shared(box, squares[k])
                 if both[0] < both[2] and both[1] < both[3]:
@@ -263,16 +270,16 @@ class _Outputs(NamedTuple):
     """What is made of N faces of one bucket.
 
     Attributes:
-        residual: (N, 3, scale*S, scale*S), what they add to the plain upscale, in levels.
+        levels: (N, 3, scale*S, scale*S), what they add to the plain upscale, masked.
         mask: (N, scale*S, scale*S), where and how strongly they are shown; nought of what the guard
             refused.
         blurred: (N, 3, S, S), and
         enhanced: (N, 3, scale*S, scale*S): see :class:`cagface_core.device_steady.Seen`; of what
             the guard refused nothing is shown again.
-        passed: (N,) bool: whether the guard let it pass.
+        passed: (N,) float32: whether the guard let it pass, 1 or 0.
     """
 
-    residual: Tensor
+    levels: Tensor
     mask: Tensor
     blurred: Tensor
     enhanced: Tensor
@@ -315,4 +322,9 @@ def cut(pixels: Tensor, crop: Crop) -> Tensor:
 
 def _whole(picture: Tensor) -> Tensor:
     """A crop as it was sent, (S, S, 3), as (1, 3, S, S) float32."""
-    return picture.permute(2, 0, 1)[None].float()
+    planes = picture.permute(2, 0, 1)[None]
+    return planes.to(torch.float32, memory_format=torch.contiguous_format)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))

@@ -7,6 +7,8 @@ numbers on the device.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,8 +27,9 @@ from cagface_core.steady import (
     STILL_LEVELS,
     Memory,
     find_flow,
+    make_thumb,
 )
-from cagface_core.types import Crop, Image
+from cagface_core.types import Crop, Floats, Image
 
 MOVE_NUMBERS = 4 + 2 * FLOW_PX**2
 """How many numbers tell how a face has moved, see :meth:`DeviceSteadier.recall`."""
@@ -52,18 +55,53 @@ class Seen:
     enhanced: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How a face has moved since it was last shown, found on the host.
+
+    Attributes:
+        thumb: its :func:`cagface_core.steady.make_thumb` now.
+        flow: of :func:`cagface_core.steady.find_flow`; None where nothing has moved, and of a new
+            face.
+    """
+
+    thumb: Image
+    flow: Floats | None = None
+
+
 class DeviceSteadier(Memory[Seen]):
     """Remembers faces on the device."""
 
+    def look_back(
+        self, ids: Sequence[int], crops: Sequence[Crop], pictures: Sequence[Image],
+        beside: Executor,
+    ) -> Callable[[], list[Moved]]:  # fmt: skip
+        """Begin to find how faces have moved; what is given waits for it.
+
+        Args:
+            ids: the tracks'.
+            crops: of this frame.
+            pictures: their pixels, (S, S, 3) uint8 RGB.
+            beside: threads for it.
+        """
+
+        def look(last: Seen | None, crop: Crop, picture: Image) -> Moved:
+            thumb = make_thumb(picture)
+            return Moved(thumb, last and find_flow(crop, thumb, last.crop, last.thumb))
+
+        lasts = [self._seen.get(key) for key in ids]
+        looked = beside.map(look, lasts, crops, pictures)
+        return lambda: list(looked)
+
     def recall(
-        self, id: int, crop: Crop, thumb: Image, scale: int, device: torch.device
+        self, id: int, crop: Crop, moved: Moved, scale: int, device: torch.device
     ) -> tuple[Seen, NDArray[np.float32]]:
         """What a face was last shown as, and how it has moved since.
 
         Args:
             id: the track's.
             crop: its crop in this frame.
-            thumb: its :func:`cagface_core.steady.make_thumb`.
+            moved: what :meth:`look_back` found.
             scale: output scale.
             device: where blanks are made, of a face that is new.
 
@@ -76,10 +114,9 @@ class DeviceSteadier(Memory[Seen]):
         last, side = self._seen.get(id), crop.size
         if last is None or last.enhanced.shape[-1] != scale * last.crop.size:
             blanks = (torch.zeros(1, 3, k * side, k * side, device=device) for k in (1, scale))
-            return Seen(crop, thumb, *blanks), moves
-        flow = find_flow(crop, thumb, last.crop, last.thumb)
-        if flow is not None:
-            moves[3], moves[4:] = 1, flow.transpose(2, 0, 1).ravel()
+            return Seen(crop, moved.thumb, *blanks), moves
+        if moved.flow is not None:
+            moves[3], moves[4:] = 1, moved.flow.transpose(2, 0, 1).ravel()
         extent = min(side, last.crop.size)
         if last.crop.size != side:
             last = _in_size(last, crop, scale)

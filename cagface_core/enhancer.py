@@ -23,7 +23,7 @@ from cagface_core.cpu_frame import CpuFrame
 from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach, shrunk, work_grid
 from cagface_core.detect import Detector, open_detector
 from cagface_core.device_frame import Begun, DeviceFrame
-from cagface_core.device_steady import DeviceSteadier
+from cagface_core.device_steady import DeviceSteadier, Moved
 from cagface_core.engine import Engine
 from cagface_core.heatmaps import Heatmaps
 from cagface_core.looks import Looks
@@ -103,7 +103,7 @@ class FaceEnhancer:
         self.on_device = self.engine.device.type == "cuda"
         """Whether frames are composed on the engine's device instead of with OpenCV."""
         self._device_frames: dict[tuple[str, int, int], DeviceFrame] = {}
-        self._beside = ThreadPoolExecutor(1, "compose")
+        self._beside = ThreadPoolExecutor(4 if self.on_device else 1, "compose")
         self._capturing = ThreadPoolExecutor(1, "capture")
         live = self.config.mode == "live"
         self._watcher = Watcher(waits=not live)
@@ -224,7 +224,9 @@ class FaceEnhancer:
             if frame.planes is not None and frame.planes.layout.bits > 8:
                 seen = [shrunk(rgb_levels(frame.planes, crop), coarse) for crop, coarse in cuts]
         memories = state.steadier, state.device_steadier  # others, where a shot begins
-        work = _Work(engine, tuning, shown, strengths, crops, grids, pictures, seen, *memories)
+        ids = [face.id for face in shown if begun]
+        moved = memories[1].look_back(ids, crops, pictures, self._beside)
+        work = _Work(engine, tuning, shown, strengths, crops, grids, seen, *memories, moved)
         with clock("attention"):
             maps, hits = self._heatmaps.attend(
                 engine, shown, crops, pictures, frame.time_s, tuning.patience, state
@@ -274,7 +276,7 @@ class FaceEnhancer:
         try:
             with clock("device"):
                 passed = self.device_frame(work.tuning).finish(
-                    begun, [face.id for face in work.faces], work.crops, work.pictures, work.seen,
+                    begun, [face.id for face in work.faces], work.crops, work.moved(), work.seen,
                     [reach(face) for face in work.faces], maps, work.strengths,
                     work.device_steadier,
                 )  # fmt: skip
@@ -322,9 +324,8 @@ class FaceEnhancer:
 
     def close(self) -> None:
         """Release the detector, and end what is still computed beside."""
-        for threads in (self._networks, self._beside, self._capturing):
-            if threads is not None:
-                threads.shutdown(cancel_futures=True)
+        for threads in filter(None, (self._networks, self._beside, self._capturing)):
+            threads.shutdown(cancel_futures=True)
         self._watcher.close()
         self.detector.close()
         for engine in self._engines.values():
@@ -385,13 +386,12 @@ class _Work:
     strengths: list[float]
     crops: list[Crop]
     grids: list[tuple[int, int]]
-    pictures: list[Image]
-    """What is looked at, in 8 bits."""
     seen: Sequence[Picture]
     """What the network sees, as deep as the source is."""
     steadier: Steadier
     """What is remembered of the shot."""
     device_steadier: DeviceSteadier
+    moved: Callable[[], list[Moved]]
 
 
 _Composed = tuple[Image | Planes, list[Outcome]]

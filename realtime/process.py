@@ -71,12 +71,16 @@ def leave_a_core(cores: int | None = None) -> int:
     The threads of one operation wait for the slowest, awake. Where decoder, encoder or the call
     itself takes a core from one of them, all stand still: on two busy cores a network of 70 ms took
     800 with two threads. Alone on them, the second thread saves 3 of 22 ms a frame.
+    OpenCV's threads become few as well, see :func:`cagface_core.limit_opencv`.
 
     Returns:
         With how many threads torch computes.
     """
     import torch  # takes a second, which --help does not have
 
+    from cagface_core import limit_opencv  # so does this
+
+    limit_opencv()
     if cores is not None:
         torch.set_num_threads(max(1, cores - 1))
     elif "OMP_NUM_THREADS" not in os.environ:

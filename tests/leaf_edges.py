@@ -30,7 +30,6 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("device_frame", "crop"): "each side that a crop may have gets its graphs",
     ("device_frame", "cuda_graph"): "the work on a batch of faces is one graph",
     ("device_frame", "device_steady"): "the frame stays on the device between the steps",
-    ("device_frame", "steady"): "motion is found on the processor everywhere",
     ("device_frame", "engine"): "the frame stays on the device between the steps",
     ("device_frame", "paste"): "the mask is the same on every device",
     ("device_frame", "paths"): "batches are split where graphs are",

@@ -27,6 +27,7 @@ from cagface_core.crop import BUCKETS_PX, FACE_TO_CROP, bucket_of, seen_side
 from cagface_core.detect import Detector, open_detector
 from cagface_core.enhancer import FaceEnhancer
 from cagface_core.types import Enhanced, Frame, Outcome
+from cagface_core.workers import limit_opencv
 
 Size = tuple[int, int]
 SIZES: Sequence[Size] = ((320, 240), (640, 480), (1280, 720), (1920, 1080))
@@ -71,6 +72,7 @@ def measure_frames(
     First by number of faces, all in crops of 96 px, for every frame size and scale; then by the
     area of one face in a frame of 1280x720, without the limit that spares a processor large crops.
     """
+    limit_opencv()  # as in every run
     real = importlib.util.find_spec("mediapipe") is not None
     if not real:
         results.notes.append(

@@ -111,7 +111,7 @@ def test_the_work_on_faces_never_leaves_the_device(
     frame = make_frame(scale, limit_px)
     compute = partial(frame._compute, run=frame.engine.eager)
     made = compute(*faces(count, side, scale))
-    assert made.residual.shape == (count, 3, scale * side, scale * side)
+    assert made.levels.shape == (count, 3, scale * side, scale * side)
     assert made.mask.shape == (count, scale * side, scale * side)
     assert made.passed.shape == (count,)
     assert crossings(compute, *faces(count, side, scale)) == []

@@ -18,8 +18,9 @@ from cagface_core.crop import cut as crop_of
 from cagface_core.device_frame import DeviceFrame
 from cagface_core.device_steady import DeviceSteadier, Seen, blur, mix
 from cagface_core.paste import upscale_frame
-from cagface_core.steady import Steadier, make_thumb
+from cagface_core.steady import Steadier
 from cagface_core.types import Crop, Enhanced, Image
+from tests.core.moved import look_back
 
 CPU_EXACT = "cpu-float32"
 
@@ -96,9 +97,9 @@ def test_overlapping_and_overhanging_faces(
     begun = device_frame.begin(frames[0])
     reaches = [(crop.x, crop.y, crop.size) for crop in crops]
     ones = [1.0] * len(crops)
-    passed = device_frame.finish(
-        begun, range(len(crops)), crops, pictures, pictures, reaches, maps, ones, DeviceSteadier()
-    )
+    steadier, ids = DeviceSteadier(), range(len(crops))
+    moved = look_back(steadier, ids, crops, pictures)
+    passed = device_frame.finish(begun, ids, crops, moved, pictures, reaches, maps, ones, steadier)
     assert passed.all()
     compare(begun.canvas.fetch()(), expected)
 
@@ -173,12 +174,12 @@ def test_a_face_is_steadied_on_the_device_as_on_the_processor(scale: int):
         pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
         base = torch.from_numpy(plain).permute(2, 0, 1)[None].float()
         enhanced = base + torch.from_numpy(residual).permute(2, 0, 1)[None]
-        thumb = make_thumb(picture)
-        last, moves = there.recall(1, crop, thumb, scale, pixels.device)
+        (looked,) = look_back(there, [1], [crop], [picture])
+        last, moves = there.recall(1, crop, looked, scale, pixels.device)
         moved += int(moves[3])
         blurred, numbers = blur(pixels), torch.from_numpy(moves)[None]
         steadied = mix(enhanced, blurred, last.enhanced, last.blurred, numbers)
-        there.keep(1, Seen(crop, thumb, blurred, steadied))
+        there.keep(1, Seen(crop, looked.thumb, blurred, steadied))
         got = (steadied - base)[0].permute(1, 2, 0).numpy()
         mixed += bool(np.abs(expected - residual).max() > 3)
         # OpenCV's luminance is rounded to whole levels, so the weights differ a little.
@@ -216,11 +217,12 @@ def test_faces_of_one_bucket_are_computed_together(
         begun = device_frame.begin(frames[0])
         reaches = [(crop.x, crop.y, crop.size) for crop in crops]
         strengths = [1.0, 0.5, 1.0, 1.0]
-        numbers = range(4)
+        ids = range(4)
+        moved = look_back(steadier, ids, crops, pictures)
         passed = device_frame.finish(
-            begun, numbers, crops, pictures, pictures, reaches, maps, strengths, steadier
+            begun, ids, crops, moved, pictures, reaches, maps, strengths, steadier
         )
-        assert passed.tolist() == [True] * 4
+        assert passed.tolist() == [1] * 4
         return begun.canvas.fetch()()
 
     graphs = Shapes()
@@ -288,11 +290,10 @@ def test_what_has_no_graph_yet_gets_one_as_it_comes(
         pictures = [crop_of(frames[0].rgb, crop) for crop in crops]
         maps = [enhancer.engine.no_maps] * len(crops)
         reaches = [(0, 0, side) for side in sides]
-        begun = device_frame.begin(frames[0])
-        device_frame.finish(
-            begun, range(len(sides)), crops, pictures, pictures, reaches, maps,
-            [1.0] * len(sides), DeviceSteadier(),
-        )  # fmt: skip
+        begun, steadier, ids = device_frame.begin(frames[0]), DeviceSteadier(), range(len(sides))
+        moved = look_back(steadier, ids, crops, pictures)
+        ones = [1.0] * len(sides)
+        device_frame.finish(begun, ids, crops, moved, pictures, reaches, maps, ones, steadier)
 
     def use(beside: Later | None) -> tuple[Graphs, Graphs]:
         small, large = Graphs(), Graphs()

@@ -23,6 +23,7 @@ from cagface_core.fold import FoldedCAGFace, fold, place
 from cagface_core.fused import CudaBackbone, TritonBackbone, _can_build, fuse
 from cagface_core.paths import BATCHES, FACTORS, GraphRunner
 from cagface_core.types import Crop, PlaneLayout, Planes
+from tests.core.moved import look_back
 from tests.core.plane_pictures import ycc
 
 pytestmark = pytest.mark.gpu
@@ -206,8 +207,9 @@ def test_one_graph_serves_every_position(enhancer: FaceEnhancer, frames: list[Fr
             crops, reaches = [Crop(x, 0, 96)], [(x, 0, 96)]
             pictures = [cut(frames[0].rgb, crops[0])]
             begun = device_frame.begin(frames[0])
+            moved = look_back(steadier, [1], crops, pictures)
             passed = device_frame.finish(
-                begun, [1], crops, pictures, pictures, reaches, maps, [1.0], steadier
+                begun, [1], crops, moved, pictures, reaches, maps, [1.0], steadier
             )
             assert passed.all()
             picture = begun.canvas.fetch()()

@@ -123,6 +123,14 @@ def test_a_core_is_left_to_others_in_every_thread_unless_the_user_says_otherwise
     assert run(THREADS, OMP_NUM_THREADS="2") == [2, 2, 2]
 
 
+def test_opencv_wakes_few_threads_for_what_is_small():
+    (there,) = run(
+        "import cv2; from realtime.process import leave_a_core; cv2.setNumThreads(64); "
+        "leave_a_core(); print([cv2.getNumThreads()])"
+    )
+    assert there == min(4, usable_cores())
+
+
 def test_results_and_errors_come_back():
     assert in_own_thread(lambda: 7) == 7
 
