@@ -117,6 +117,8 @@ class Engine:
         """Bring both networks to where they compute."""
         runner = self._open(network, where)
         self.graphs = runner if isinstance(runner, GraphRunner) else None
+        if self.graphs is not None and self.graphs.eager.slower_for:
+            self.why += f"; without our own convolutions: {self.graphs.eager.slower_for}"
         self.runner = Sparing(runner)
         self.eager = self.runner
         """The same, which captures nothing."""

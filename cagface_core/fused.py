@@ -9,6 +9,7 @@ kernel. Where a torch has them not, or they compute anything else, the network s
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sysconfig
 from collections.abc import Callable, Iterable
@@ -60,16 +61,19 @@ _MOST_ERROR = 0.03
 operator would do."""
 
 
-def fuse(network: FoldedCAGFace) -> None:
+def fuse(network: FoldedCAGFace) -> str:
     """Make a network faster where it is, in place; for inference only.
 
     Args:
         network: on its device, channels last, in the precision that it is to compute in. Its
             results change by the rounding of that precision.
+
+    Returns:
+        Why it is not as fast as it could be; nothing where it is.
     """
-    weight = network.stem1.weight
+    weight, why = network.stem1.weight, ""
     if weight.device.type not in _KINDS:
-        return
+        return why
     for kind in _KINDS[weight.device.type]:
         backbones = network.backbone1, network.backbone2
         try:
@@ -77,10 +81,12 @@ def fuse(network: FoldedCAGFace) -> None:
             _check(faster[0], backbones[0], weight)
         except Exception as error:  # noqa: BLE001 - none is public, compilers fail in their own ways
             log.debug("no %s here: %s", kind.__name__, error)
+            why = why or " ".join(str(error).split())
         else:
             network.register_module("backbone1", faster[0])
             network.register_module("backbone2", faster[1])
-            return
+            return why
+    return why
 
 
 @torch.inference_mode()
@@ -176,14 +182,17 @@ class CudaBackbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, F, H, W) to the same shape."""
         y = x
-        for conv1, conv2 in self.units:
-            hidden = _CONVOLUTION_RELU(y, conv1.weight, conv1.bias, (1, 1), (1, 1), (1, 1), 1)
-            y = self.total(y, conv2, hidden)
+        for unit in self.units:
+            y = self._plain_unit(y, *unit)
         return self.total(x, self.tail, y)
+
+    def _plain_unit(self, x: Tensor, conv1: nn.Conv2d, conv2: nn.Conv2d) -> Tensor:
+        hidden = _CONVOLUTION_RELU(x, conv1.weight, conv1.bias, (1, 1), (1, 1), (1, 1), 1)
+        return self.total(x, conv2, hidden)
 
 
 class TritonBackbone(CudaBackbone):
-    """The same in two kernels a unit, which are faster where pictures are small."""
+    """The same in two kernels a unit, for as many pixels as that is faster with: rather few."""
 
     def __init__(self, backbone: Backbone) -> None:
         """Take its weights as they are."""
@@ -197,27 +206,77 @@ class TritonBackbone(CudaBackbone):
             raise RuntimeError("Triton does not use this GPU's units for that")
         if not _can_build():  # the compiler itself would say it on the user's screen
             raise RuntimeError("Triton needs a C compiler and Python's headers")
-        self.pays, self.convolve = triton_conv.pays, triton_conv.convolve
-        self._try(triton_conv.tiles(weight.shape[0]))
+        self.convolve = triton_conv.convolve
+        self.tiles = [tile for tile in triton_conv.tiles(weight.shape[0]) if self._works(tile)]
+        if not self.tiles:
+            raise RuntimeError("it has no tile that this GPU can use")
+        kind = weight.device, weight.dtype, weight.shape[0]
+        self.fastest = _FASTEST.setdefault(kind, {})
+        """By number of pixels, the tile to use, None for cuDNN's kernels, as tried here."""
 
     @torch.inference_mode()
-    def _try(self, tiles: Iterable[Any]) -> None:
-        """Compile all that frames may need, now and not in one; RuntimeError if it is wrong."""
+    def _works(self, tile: Any) -> bool:
+        """Compile what uses a tile, now and not in a frame, and tell whether that is right."""
         noise = _noise(self.tail.weight, 9, 16)
         plain = self.tail(noise)
-        for tile in tiles:
+        try:
             _compare(self.convolve(noise, self.tail, None, tile), plain.relu())
             _compare(self.convolve(noise, self.tail, noise, tile), plain + noise)
+        except RuntimeError as error:  # many GPUs have less memory for a block than it wants
+            log.debug("no %s here: %s", tile, error)
+            return False
+        return True
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, F, H, W) to the same shape."""
-        count, features, height, width = x.shape
-        if not self.pays(count * height * width, features):
+        tile = self._choose(x)
+        if tile is None:
             return super().forward(x)
         y = x
-        for conv1, conv2 in self.units:
-            y = self.convolve(self.convolve(y, conv1, None), conv2, y)
-        return self.convolve(y, self.tail, x)
+        for unit in self.units:
+            y = self._unit(y, *unit, tile)
+        return self.convolve(y, self.tail, x, tile)
+
+    def _unit(self, x: Tensor, conv1: nn.Conv2d, conv2: nn.Conv2d, tile: Any) -> Tensor:
+        return self.convolve(self.convolve(x, conv1, None, tile), conv2, x, tile)
+
+    def _choose(self, x: Tensor) -> Any:
+        """The tile for as many pixels; tried as cuDNN's algorithms are, before graphs are made.
+
+        Without a graph it is always cuDNN's kernels, until some are: Triton's take longer to tell.
+        """
+        pixels = x.numel() // x.shape[1]
+        tries = torch.backends.cudnn.benchmark and not torch.cuda.is_current_stream_capturing()
+        if tries and pixels not in self.fastest:
+            unit = self.units[0]
+            ways: dict[Any, Callable[[], Tensor]] = {None: partial(self._plain_unit, x, *unit)}
+            ways |= {tile: partial(self._unit, x, *unit, tile) for tile in self.tiles}
+            times_ms = {tile: _time_ms(way) for tile, way in ways.items()}
+            self.fastest[pixels] = min(times_ms, key=times_ms.__getitem__)
+        if not self.fastest:
+            return None
+        return self.fastest[min(self.fastest, key=lambda tried: abs(math.log(tried / pixels)))]
+
+
+_FASTEST: dict[tuple[torch.device, torch.dtype, int], dict[int, Any]] = {}
+"""Of all networks of one width, on one GPU, in one precision: :attr:`TritonBackbone.fastest`."""
+
+_TRIES = 5
+_TELLING = 2_000_000  # cycles, about a millisecond: as long as it takes to tell a GPU of them
+
+
+def _time_ms(work: Callable[[], object]) -> float:
+    """How long a GPU is at it, but for the time it takes to tell it what to do."""
+    for _ in range(2):
+        work()  # compiled, and cuDNN's algorithms tried
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    vars(torch.cuda)["_sleep"](_TELLING)
+    begin.record()
+    for _ in range(_TRIES):
+        work()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end)
 
 
 def _can_build() -> bool:

@@ -102,9 +102,11 @@ class TorchRunner:
         self.precision = "int8" if ranges else str(dtype).removeprefix("torch.")
         self.dtype = dtype
         self.networks = _by_factor(network, where, dtype, ranges)
+        self.slower_for = ""
+        """Why its convolutions are not the fastest; nothing where they are."""
         if not ranges:
             for folded in self.networks.values():
-                fuse(folded)
+                self.slower_for = fuse(folded)
 
     @torch.inference_mode()
     def __call__(self, block: Tensor, factor: int) -> Tensor:

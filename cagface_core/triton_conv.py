@@ -1,9 +1,9 @@
 """Features and weights in; their 3x3 convolution, its ReLU or its sum with others within it, out.
 
 cuDNN cuts pictures into tiles so large that a face of 64 px keeps half a large GPU busy, and adds
-nothing to what it stores but a bias. These tiles become smaller until all of it is busy, and the
-addition costs nothing. Triton comes with torch for CUDA GPUs on Linux, and needs a C compiler once;
-nothing else may import this module.
+nothing to what it stores but a bias. These tiles may be smaller, and the addition costs nothing.
+Triton comes with torch for CUDA GPUs on Linux, and needs a C compiler once; nothing else may import
+this module.
 """
 
 # Triton reads the kernel's annotations, and knows none but its own.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Generator
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -30,7 +29,7 @@ else:
     constexpr = tl.constexpr
 
 
-class _Tile(NamedTuple):
+class Tile(NamedTuple):
     """What one block of threads makes, and how: pixels, features, and features read at a time."""
 
     pixels: int
@@ -40,42 +39,31 @@ class _Tile(NamedTuple):
     stages: int
 
 
-_TILES: dict[int, tuple[_Tile, ...]] = {
-    16: (_Tile(128, 16, 16, 4, 6), _Tile(64, 16, 16, 4, 6)),
-    32: (_Tile(128, 32, 32, 4, 4), _Tile(64, 32, 32, 4, 5)),
-    64: (_Tile(128, 64, 64, 4, 4), _Tile(64, 64, 64, 4, 4), _Tile(64, 32, 64, 4, 5)),
-    128: (_Tile(64, 128, 64, 4, 4), _Tile(64, 64, 128, 4, 3)),
-    256: (_Tile(64, 128, 128, 4, 3),),
+_TILES: dict[int, tuple[Tile, ...]] = {
+    16: (Tile(128, 16, 16, 4, 6), Tile(64, 16, 16, 4, 6)),
+    32: (Tile(128, 32, 32, 4, 4), Tile(64, 32, 32, 4, 5)),
+    64: (Tile(128, 64, 64, 4, 4), Tile(64, 64, 64, 4, 4), Tile(64, 32, 64, 4, 5)),
+    128: (Tile(64, 128, 64, 4, 4), Tile(64, 64, 128, 4, 3)),
+    256: (Tile(64, 128, 128, 4, 3),),
 }
-"""By features, largest first: the fastest of a dozen each, by measurement on an H200."""
-
-_ENOUGH = 1.5
-"""So many tiles for each multiprocessor keep it busy."""
-
-_MOST_WORK = 1 << 21
-"""Pixels times features: beyond it, of wide networks, cuDNN's large tiles fill the GPU as well."""
+"""By features: of a dozen each, the fastest for some number of pixels on an H200."""
 
 
-def pays(pixels: int, features: int) -> bool:
-    """Whether :func:`convolve` is faster than cuDNN, for so many pixels of all pictures."""
-    return features in _TILES and (features <= 64 or pixels * features <= _MOST_WORK)
-
-
-def tiles(features: int) -> tuple[_Tile, ...]:
-    """All tiles that :func:`convolve` may choose from; none where it never :func:`pays`."""
+def tiles(features: int) -> tuple[Tile, ...]:
+    """All that :func:`convolve` may be told to use; none where it is of no use."""
     return _TILES.get(features, ())
 
 
 def convolve(
-    x: Tensor, layer: nn.Conv2d, added: Tensor | None, tile: _Tile | None = None
+    x: Tensor, layer: nn.Conv2d, added: Tensor | None, tile: Tile
 ) -> Tensor:  # fmt: skip
     """Convolve 3x3, padded with nought; then ReLU, or an addition.
 
     Args:
-        x: (N, F, H, W), channels last, float16 or bfloat16; F as :func:`pays` has it.
+        x: (N, F, H, W), channels last, float16 or bfloat16.
         layer: its weight (F, F, 3, 3) channels last, with a bias, on the same device.
         added: (N, F, H, W), channels last; None is the ReLU.
-        tile: one of :func:`tiles`; None is the one for as many pixels on this GPU.
+        tile: one of :func:`tiles`.
 
     Returns:
         (N, F, H, W), channels last.
@@ -88,7 +76,6 @@ def convolve(
     assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in given)
     made = torch.empty_like(x)
     pixels = count * height * width
-    tile = tile or _tile(pixels, features, x.device)
     blocks = -(-pixels // tile.pixels), features // tile.features
     with torch.cuda.device(x.device), _failing_as_torch_does():
         _convolve[blocks](
@@ -108,20 +95,6 @@ def _failing_as_torch_does() -> Generator[None]:
         raise
     except Exception as error:
         raise RuntimeError(f"Triton: {' '.join(str(error).split())}") from error
-
-
-def _tile(pixels: int, features: int, device: torch.device) -> _Tile:
-    """The largest tile of which there are enough to fill the GPU."""
-    enough = _ENOUGH * _multiprocessors(device)
-    for tile in _TILES[features]:
-        if -(-pixels // tile.pixels) * (features // tile.features) >= enough:
-            return tile
-    return _TILES[features][-1]
-
-
-@cache
-def _multiprocessors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 @triton.jit(do_not_specialize=["count", "height", "width"])

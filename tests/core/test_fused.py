@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import ClassVar
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cagface_core.bisenet import BiSeNet, BiSeNetConfig
 from cagface_core.fold import fold, halved, place
-from cagface_core.fused import FusedBackbone, _can_build, fold_norms, fuse
+from cagface_core.fused import (
+    CudaBackbone,
+    FusedBackbone,
+    TritonBackbone,
+    _can_build,
+    fold_norms,
+    fuse,
+)
 from tests.core.test_fold import random_network
 
 needs_onednn = pytest.mark.skipif(
@@ -69,8 +80,84 @@ def test_what_fails_or_computes_anything_else_is_passed_over(monkeypatch):
     kinds = Missing, Uncompiled, Wrong, FusedBackbone
     monkeypatch.setattr("cagface_core.fused._KINDS", {"cpu": kinds})
     network = place(fold(random_network(16, 2)), "cpu")
-    fuse(network)
+    assert fuse(network) == "No module named 'triton'"
     assert type(network.backbone1) is type(network.backbone2) is FusedBackbone
+    monkeypatch.undo()
+    assert fuse(place(fold(random_network(16, 2)), "cpu")) == ""
+
+
+class TritonHere(TritonBackbone):
+    """On the processor, with stand-ins for the GPU's operations and for what they take there."""
+
+    tried: ClassVar[list[str]] = []
+
+    def _plain_unit(self, x: Tensor, conv1: nn.Conv2d, conv2: nn.Conv2d) -> Tensor:
+        self.tried.append("cudnn")
+        return conv2(conv1(x).relu()) + x
+
+
+@pytest.fixture
+def triton(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A stand-in for ``triton_conv``, of whose tiles one is wrong and one too large."""
+    module = ModuleType("cagface_core.triton_conv")
+
+    def convolve(x: Tensor, layer: nn.Conv2d, added: Tensor | None, tile: str) -> Tensor:
+        TritonHere.tried.append(tile)
+        if tile == "too large":
+            raise RuntimeError("Triton: out of resource: shared memory")
+        made = layer(x).relu() if added is None else layer(x) + added
+        return made * 1.5 if tile == "wrong" else made
+
+    vars(module).update(convolve=convolve, tiles=lambda _: ("wrong", "small", "too large", "large"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("cagface_core.triton_conv", module, raising=False)
+    monkeypatch.setattr("cagface_core.fused._FASTEST", {})
+    monkeypatch.setattr("cagface_core.fused._can_build", lambda: True)
+    monkeypatch.setattr("cagface_core.fused._total", lambda _: lambda x, layer, y: layer(y) + x)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
+    return module
+
+
+def test_the_fastest_kernel_is_found_by_trying_where_graphs_are_made(triton, monkeypatch):
+    """Where they are not, nothing is tried; what was not tried is as what is most like it."""
+    network = place(fold(random_network(16, 2)), "cpu").to(torch.bfloat16)
+    backbone, other = TritonHere(network.backbone1), TritonHere(network.backbone2)
+    assert backbone.tiles == other.tiles == ["small", "large"]
+    took_ms = {64: {"small": 1, "large": 2, "cudnn": 3}, 96: {"small": 5, "large": 4, "cudnn": 6}}
+    took_ms[256] = {"small": 9, "large": 8, "cudnn": 7}
+
+    def time_ms(work: Callable[[], Tensor]) -> float:
+        TritonHere.tried.clear()
+        side = work().shape[-1]
+        return took_ms[side][TritonHere.tried[0]]
+
+    def used(backbone: TritonBackbone, side: int) -> str:
+        x = torch.zeros(1, 16, side, side, dtype=torch.bfloat16)
+        TritonHere.tried.clear()
+        with torch.inference_mode():
+            torch.testing.assert_close(backbone(x), CudaBackbone.forward(backbone, x))
+        return TritonHere.tried[0]
+
+    monkeypatch.setattr("cagface_core.fused._time_ms", time_ms)
+    capturing = False
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+    assert used(backbone, 64) == "cudnn"
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        for side in (64, 96, 256):
+            used(backbone, side)
+        capturing = True
+        assert used(other, 128) == "large", "a capture may not wait for anything"
+
+    wanted = {64: "small", 70: "small", 96: "large", 256: "cudnn", 512: "cudnn"}
+    assert {side: used(backbone, side) for side in wanted} == wanted
+    assert {side: used(other, side) for side in wanted} == wanted, "of one width, one GPU"
+
+
+def test_without_a_tile_that_works_triton_is_of_no_use(triton):
+    backbone = place(fold(random_network(16, 2)), "cpu").to(torch.bfloat16).backbone1
+    vars(triton)["tiles"] = lambda _: ("wrong", "too large")
+    with pytest.raises(RuntimeError, match="no tile"):
+        TritonHere(backbone)
 
 
 def test_triton_is_not_asked_where_it_would_fail_aloud(monkeypatch, tmp_path):

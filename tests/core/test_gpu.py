@@ -71,24 +71,41 @@ def test_the_graph_computes_what_single_operations_do(runner: GraphRunner, facto
 @pytest.mark.parametrize("features", [16, 24, 32, 64, 128, 256])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_fused_kernels_are_used_and_compute_what_the_network_does(
-    dtype: torch.dtype, features: int
+    dtype: torch.dtype, features: int, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr("cagface_core.fused._FASTEST", {})
     torch.manual_seed(0)
     network = place(FoldedCAGFace(CAGFaceConfig(features, 2)).to(dtype).eval(), "cuda")
     faster = place(fold(network), "cuda")
     fuse(faster)
     capable = torch.cuda.get_device_capability() >= (8, 0) and _can_build()
     found = capable and importlib.util.find_spec("triton") is not None
-    by_triton = found and dtype != torch.float32
+    by_triton = found and dtype != torch.float32 and features != 24
     for backbone in (faster.backbone1, faster.backbone2):
         assert type(backbone) is (TritonBackbone if by_triton else CudaBackbone)
     for shape in ((1, 64), (2, 64), (1, 96), (8, 128), (1, 200), (1, 256)):
         x = block(3, *shape).to(dtype).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             expected = network(x).float()
-            error = (faster(x).float() - expected).abs().max()
+            made = [faster(x)]
+            with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+                made.append(faster(x))
+            for tile in getattr(faster.backbone1, "tiles", ()):
+                pixels = made[0].numel() // made[0].shape[1] // 16
+                monkeypatch.setitem(faster.backbone1.fastest, pixels, tile)
+                made.append(faster(x))
         assert expected.std() > 0.02
-        assert error < 0.02 * expected.abs().max()
+        for got in made:
+            assert (got.float() - expected).abs().max() < 0.02 * expected.abs().max()
+    if by_triton:
+        assert set(faster.backbone1.fastest) >= {64 * 64, 2 * 64 * 64, 96 * 96, 256 * 256}
+
+
+def test_the_engine_says_why_its_convolutions_are_not_the_fastest(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cagface_core.fused._can_build", lambda: False)
+    description = Engine(checkpoint.find_sr("pico", "clean"), "cuda-graph").description
+    assert "without our own convolutions: " in description
+    assert "Triton" in description or "triton" in description
 
 
 def test_an_unknown_shape_says_what_to_do():
