@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -34,6 +34,8 @@ _KEPT_BYTES = 256 << 20
 
 _HEAD_START_S = 0.3
 """Mistakes in what is to be opened are mostly found sooner, and then nothing was loaded in vain."""
+
+_LOOK_UP_S = 0.2
 
 _IMPORTED_S = time.perf_counter()
 
@@ -97,6 +99,25 @@ def in_own_thread(work: Callable[[], ResultT]) -> ResultT:
     """
     with signals_wait(), ThreadPoolExecutor(1, "setup") as executor:
         return executor.submit(work).result()
+
+
+def interruptibly(work: Callable[[], ResultT]) -> ResultT:
+    """Do what does not heed Ctrl-C in another thread, where Ctrl-C leaves it behind.
+
+    Gives or raises what it does.
+    """
+    done = Future[ResultT]()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="left behind", daemon=True).start()
+    while not done.done():
+        wait([done], _LOOK_UP_S)  # without an end Windows would not tell of Ctrl-C here
+    return done.result()
 
 
 class Loading(Generic[ClosableT]):

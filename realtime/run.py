@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -21,7 +22,14 @@ from realtime.handles import Live
 from realtime.loop import Enhancer, LoopOptions, Resettable, run_loop
 from realtime.monitor import Monitor
 from realtime.plain import fit, side_by_side
-from realtime.process import Loading, claim_memory, in_own_thread, keep_memory, leave_a_core
+from realtime.process import (
+    Loading,
+    claim_memory,
+    in_own_thread,
+    interruptibly,
+    keep_memory,
+    leave_a_core,
+)
 from realtime.recorder import Recorder
 from realtime.reopening import ReopeningSink
 from realtime.sink import FanOut, NullSink, Sink
@@ -178,7 +186,8 @@ def run_live(
         source = job.source
         if isinstance(source, str):
             watcher.on_progress(f"opening {shown_as(source)}")
-            source = open_source(source, loop=job.loop, camera=job.camera)
+            opened = partial(open_source, source, loop=job.loop, camera=job.camera)
+            source = interruptibly(opened) if "://" in source else opened()
         stack.enter_context(closing(source))
         info = source.info
         width, height = info.width * job.scale, info.height * job.scale

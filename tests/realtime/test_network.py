@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -95,6 +97,29 @@ def test_a_stream_that_stops_and_starts_again_larger(port, caplog):
 def test_a_stream_that_is_not_there_is_an_error_at_once(port):
     with pytest.raises(InputError, match="cannot be opened"):
         open_source(f"tcp://127.0.0.1:{port}")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
+def test_ctrl_c_does_not_wait_for_a_stream_that_sends_nothing():
+    program = subprocess.Popen(
+        [
+            sys.executable, "-c", "from realtime.cli import live; import sys; sys.exit(live())",
+            "--webcam", "udp://127.0.0.1:0", "--no-virtual-camera",
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert program.stdout is not None
+    assert program.stderr is not None
+    assert "opening udp" in program.stderr.readline()
+    time.sleep(0.3)
+    program.send_signal(signal.SIGINT)
+    asked_s = time.monotonic()
+    assert "0 frames" in program.stdout.readline()
+    assert time.monotonic() - asked_s < 3, "the stream is waited for twice as long"
+    _, errors = program.communicate(timeout=60)  # what is being loaded meanwhile is not broken off
+    assert program.returncode in (0, 130, -signal.SIGINT)
+    assert "cannot be opened" not in errors
 
 
 @pytest.mark.parametrize(
