@@ -236,7 +236,7 @@ def figures(live: Live) -> tuple[str, ...]:
     asked = f"{tuning.preset}, {tuning.scale}x, strength {100 * tuning.strength:.0f} %"
     governor = (live.governor.what or "nothing spared") if settings.governor else "off"
     lines = [
-        f"{stats.current_fps:.1f} fps, {stats.dropped} dropped",
+        f"{stats.fps_text}, {stats.dropped} dropped",
         f"{faces} {'face' if faces == 1 else 'faces'}, {asked}",
         f"governor: {governor}",
     ]

@@ -60,7 +60,7 @@ def progress_bar(console: Console, total: int | None) -> Generator[Progress]:
 def live_line(stats: Stats) -> str:
     """How a live run does at this moment, in one line."""
     summary, latency = stats.summary(), stats.recent().get("latency")
-    parts = [f"{stats.current_fps:.1f} fps"]
+    parts = [stats.fps_text]
     if latency is not None:
         parts.append(f"latency {latency.p50_ms:.0f} ms (p95 {latency.p95_ms:.0f})")
     parts.append(f"{summary.faces_per_frame:.1f} faces")

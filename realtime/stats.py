@@ -18,6 +18,7 @@ _RECENT = 150
 """What `Stats.recent` looks at: five seconds at 30 Hz."""
 
 _RATE_WINDOW = 61
+_GONE_S = 1.0  # a source that gave nothing for so long was gone, and has no rate meanwhile
 """Rates are those over 60 intervals."""
 
 
@@ -178,6 +179,8 @@ class Stats:
     def captured(self, at_s: float) -> None:
         """One frame was captured, at ``at_s`` seconds of `time.perf_counter`."""
         with self._lock:
+            if self._newest_captures_s and at_s - self._newest_captures_s[-1] > _GONE_S:
+                self._newest_captures_s.clear()
             self._newest_captures_s.append(at_s)
 
     def lost(self, dropped: int) -> None:
@@ -222,10 +225,17 @@ class Stats:
     def captured_fps(self) -> float:
         """The rate that the source really has, over its newest 60 frames; 0 where unknown.
 
-        Frames that were dropped count, pictures that wait for a lost camera do not.
+        Cameras give half of what they say in dim light. Frames that were dropped count, pictures
+        that wait for a lost camera do not.
         """
         with self._lock:
             return _rate_hz(self._newest_captures_s)
+
+    @property
+    def fps_text(self) -> str:
+        """The rate now, of what the source gives, for people: ``14.9 of 15.0 fps``."""
+        comes = self.captured_fps
+        return f"{self.current_fps:.1f}{f' of {comes:.1f}' if comes else ''} fps"
 
     @property
     def latency(self) -> StageTime | None:

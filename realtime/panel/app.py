@@ -20,8 +20,8 @@ what has another token, host or origin. Answers are JSON; one that refuses is
                          the one before. Who does not ask gets nothing, so nothing ever queues
 
     status: {"settings": as above, "presets": [...],
-             "stats": {"seconds", "fps", "rate", "frames", "dropped", "passthrough",
-                       "attention_hits", "attention_misses",
+             "stats": {"seconds", "fps", "rate", "captured_fps", "frames", "dropped",
+                       "passthrough", "attention_hits", "attention_misses",
                        "stages": {NAME: {"p50", "p95", "p99"}} in ms},
              "faces": [{"id", "box": [left, top, width, height] of 1, "outcome"}],
              "governor": {"level", "what", "decisions": [{"time_s", "level", "reason", "what"}]},

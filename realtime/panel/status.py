@@ -82,6 +82,7 @@ def _stats_of(live: Live) -> dict[str, Any]:
         "seconds": round(stats.elapsed_s, 1),
         "fps": round(stats.current_fps, 2),
         "rate": round(live.governor.rate_hz, 2),
+        "captured_fps": round(stats.captured_fps, 2),
         **{name: counts[name] for name in _COUNTS},
         "stages": {name: _times_of(time) for name, time in stats.recent().items()},
     }

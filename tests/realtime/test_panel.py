@@ -226,6 +226,7 @@ def test_who_asks_gets_the_status_and_the_newest_picture(shown):
         assert status["presets"] == ["pico", "nano"]
         assert status["settings"]["strength"] == 1
         assert (status["stats"]["rate"], status["governor"]["level"]) == (25, 0)
+        assert status["stats"]["captured_fps"] == shown.live.stats.captured_fps
         assert "panel-pictures_0" not in {thread.name for thread in threading.enumerate()}
         for _ in range(5):
             shown.show()

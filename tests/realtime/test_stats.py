@@ -92,6 +92,12 @@ def test_the_first_frame_is_timed_from_the_command_and_only_once():
 def test_the_sources_true_rate():
     stats = Stats()
     assert stats.captured_fps == 0.0
+    assert stats.fps_text == "0.0 fps"
     for index in range(200):
         stats.captured(5 + (index / 15 if index > 100 else index / 30))
     assert stats.captured_fps == pytest.approx(15)
+    assert stats.fps_text == "0.0 of 15.0 fps"
+    stats.captured(100)  # it was gone for a while
+    assert stats.captured_fps == 0.0
+    stats.captured(100.1)
+    assert stats.captured_fps == pytest.approx(10)

@@ -184,12 +184,15 @@ function renderStats() {
   const looks = before ? since("attention_hits") + since("attention_misses") : 0;
   const hits = looks > 0 ? (100 * since("attention_hits")) / looks : NaN;
 
-  $("figure-fps").textContent = `${stats.fps.toFixed(1)} / ${stats.rate.toFixed(0)}`;
+  const comes = stats.captured_fps || stats.rate;  // a camera in dim light gives half of what it says
+  const slow = comes < 0.9 * stats.rate;
+  $("figure-fps").textContent = `${stats.fps.toFixed(1)} / ${comes.toFixed(0)}`;
+  $("figure-fps").title = slow ? `The source gives ${comes.toFixed(1)} frames a second, and says ${stats.rate.toFixed(0)}: most cameras do so in dim light.` : "";
   $("figure-latency").textContent = latency ? `${latency.p50.toFixed(0)} ms` : "–";
   $("figure-dropped").textContent = stats.dropped;
-  plots.fps.goal = stats.rate;
+  plots.fps.goal = comes;
   plots.fps.add([stats.fps]);
-  tell("fps", `${stats.fps.toFixed(1)} of ${stats.rate.toFixed(0)}`);
+  tell("fps", `${stats.fps.toFixed(1)} of ${comes.toFixed(0)}${slow ? `; the source says ${stats.rate.toFixed(0)}` : ""}`);
   plots.latency.add(latency ? [latency.p50, latency.p95, latency.p99] : [NaN, NaN, NaN]);
   if (latency) tell("latency", `${latency.p50.toFixed(0)} · ${latency.p95.toFixed(0)} · ${latency.p99.toFixed(0)} ms`);
   plots.drops.add([drops]);
