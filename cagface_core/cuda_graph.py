@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
@@ -23,6 +24,16 @@ _CAPTURING = threading.Lock()
 fails in the midst of another one, and what cuDNN is to do meanwhile is set for all threads."""
 
 _WARM_UP_RUNS = 3  # cuDNN tries its algorithms in the first ones, none of which may be captured
+
+_here = threading.local()
+
+
+def makes_graph() -> bool:
+    """Whether this thread makes a graph: warms up for it, where kernels may be tried, or captures.
+
+    Others go on meanwhile, with what is at hand.
+    """
+    return getattr(_here, "makes_graph", False)
 
 
 @cache
@@ -90,14 +101,17 @@ class Graphed(Generic[OutputT]):
         """
         if self.captured(inputs) or self.refused(inputs):
             return self.captured(inputs)
-        try:
-            self.capture(*inputs, benchmark=benchmark)
-        except RuntimeError as error:  # out of memory, or what that makes of a capture
-            reason = str(error).splitlines()[0]
-        else:
-            return True
+        reason, tries = "", 2  # what other threads do may spoil a capture
+        while tries:
+            try:
+                self.capture(*inputs, benchmark=benchmark)
+            except RuntimeError as error:  # out of memory, or what that makes of a capture
+                reason = str(error).splitlines()[0]
+                tries = 0 if isinstance(error, torch.OutOfMemoryError) else tries - 1
+            else:
+                return True
+            torch.cuda.empty_cache()  # here, where the error no longer holds what was captured
         self._too_many = sum(tensor.numel() for tensor in inputs)
-        torch.cuda.empty_cache()  # here, where the error no longer holds what was captured
         log.warning("no CUDA graph for %s: such run without (%s)", _shapes(inputs), reason)
         return False
 
@@ -122,6 +136,7 @@ class Graphed(Generic[OutputT]):
             with (
                 torch.cuda.stream(stream),
                 torch.backends.cudnn.flags(enabled=True, benchmark=benchmark),
+                _making(),
             ):
                 static = [torch.empty_like(tensor).copy_(tensor) for tensor in inputs]
                 for _ in range(_WARM_UP_RUNS):
@@ -161,6 +176,16 @@ class Graphed(Generic[OutputT]):
             result = _copied(output)
             self.pool.done.record(stream)
             return result
+
+
+@contextmanager
+def _making() -> Generator[None]:
+    """See :func:`makes_graph`."""
+    _here.makes_graph = True
+    try:
+        yield
+    finally:
+        _here.makes_graph = False
 
 
 def _copied(output: OutputT) -> OutputT:

@@ -323,7 +323,7 @@ def cut(pixels: Tensor, crop: Crop) -> Tensor:
 def _whole(picture: Tensor) -> Tensor:
     """A crop as it was sent, (S, S, 3), as (1, 3, S, S) float32."""
     planes = picture.permute(2, 0, 1)[None]
-    return planes.to(torch.float32, memory_format=torch.contiguous_format)
+    return planes.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -9,10 +9,9 @@ kernel. Where a torch has them not, or they compute anything else, the network s
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sysconfig
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cagface_core.cagface import Backbone, ResidualUnit
+from cagface_core.cuda_graph import makes_graph
 from cagface_core.fold import FoldedCAGFace
 
 log = logging.getLogger(__name__)
@@ -93,14 +93,14 @@ def fuse(network: FoldedCAGFace) -> str:
 def _check(faster: nn.Module, backbone: nn.Module, like: Tensor) -> None:
     """Run both on the same noise; RuntimeError where they differ by more than rounding."""
     for height, width in _TRIED[like.device.type]:
-        noise = _noise(like, height, width)
+        noise = _noise(like, 1, height, width)
         _compare(faster(noise), backbone(noise))
 
 
-def _noise(like: Tensor, height: int, width: int) -> Tensor:
+def _noise(like: Tensor, count: int, height: int, width: int) -> Tensor:
     """Features to try a network with, as wide as a weight; the same every time."""
     random = torch.Generator().manual_seed(0)
-    noise = torch.rand(1, like.shape[0], height, width, generator=random) - 0.5
+    noise = torch.rand(count, like.shape[0], height, width, generator=random) - 0.5
     return noise.to(like).contiguous(memory_format=torch.channels_last)
 
 
@@ -207,25 +207,29 @@ class TritonBackbone(CudaBackbone):
         if not _can_build():  # the compiler itself would say it on the user's screen
             raise RuntimeError("Triton needs a C compiler and Python's headers")
         self.convolve = triton_conv.convolve
-        self.tiles = [tile for tile in triton_conv.tiles(weight.shape[0]) if self._works(tile)]
+        self.tiles: list[Any] = []
+        why = "none for networks of this width"
+        for tile in triton_conv.tiles(weight.shape[0]):
+            try:
+                self._try(tile)
+            except RuntimeError as error:  # many GPUs have less memory for a block than it wants
+                log.debug("no %s here: %s", tile, error)
+                why = str(error)
+            else:
+                self.tiles.append(tile)
         if not self.tiles:
-            raise RuntimeError("it has no tile that this GPU can use")
+            raise RuntimeError(why)
         kind = weight.device, weight.dtype, weight.shape[0]
         self.fastest = _FASTEST.setdefault(kind, {})
         """By number of pixels, the tile to use, None for cuDNN's kernels, as tried here."""
 
     @torch.inference_mode()
-    def _works(self, tile: Any) -> bool:
-        """Compile what uses a tile, now and not in a frame, and tell whether that is right."""
-        noise = _noise(self.tail.weight, 9, 16)
+    def _try(self, tile: Any) -> None:
+        """Compile what uses a tile, now and not in a frame; RuntimeError if it is wrong."""
+        noise = _noise(self.tail.weight, 2, 9, 16)
         plain = self.tail(noise)
-        try:
-            _compare(self.convolve(noise, self.tail, None, tile), plain.relu())
-            _compare(self.convolve(noise, self.tail, noise, tile), plain + noise)
-        except RuntimeError as error:  # many GPUs have less memory for a block than it wants
-            log.debug("no %s here: %s", tile, error)
-            return False
-        return True
+        _compare(self.convolve(noise, self.tail, None, tile), plain.relu())
+        _compare(self.convolve(noise, self.tail, noise, tile), plain + noise)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, F, H, W) to the same shape."""
@@ -241,34 +245,42 @@ class TritonBackbone(CudaBackbone):
         return self.convolve(self.convolve(x, conv1, None, tile), conv2, x, tile)
 
     def _choose(self, x: Tensor) -> Any:
-        """The tile for as many pixels; tried as cuDNN's algorithms are, before graphs are made.
+        """The tile for as many pixels, tried where graphs are made.
 
-        Without a graph it is always cuDNN's kernels, until some are: Triton's take longer to tell.
+        Without a graph it is cuDNN's kernels: Triton's take longer to tell.
         """
+        if not makes_graph():
+            return None
         pixels = x.numel() // x.shape[1]
-        tries = torch.backends.cudnn.benchmark and not torch.cuda.is_current_stream_capturing()
-        if tries and pixels not in self.fastest:
+        if pixels not in self.fastest and not torch.cuda.is_current_stream_capturing():
             unit = self.units[0]
             ways: dict[Any, Callable[[], Tensor]] = {None: partial(self._plain_unit, x, *unit)}
             ways |= {tile: partial(self._unit, x, *unit, tile) for tile in self.tiles}
-            times_ms = {tile: _time_ms(way) for tile, way in ways.items()}
-            self.fastest[pixels] = min(times_ms, key=times_ms.__getitem__)
-        if not self.fastest:
-            return None
-        return self.fastest[min(self.fastest, key=lambda tried: abs(math.log(tried / pixels)))]
+            self.fastest[pixels] = _race(ways)
+        return self.fastest.get(pixels)
 
 
 _FASTEST: dict[tuple[torch.device, torch.dtype, int], dict[int, Any]] = {}
 """Of all networks of one width, on one GPU, in one precision: :attr:`TritonBackbone.fastest`."""
 
-_TRIES = 5
+_ROUNDS = 5
+_TRIES = 4
 _TELLING = 2_000_000  # cycles, about a millisecond: as long as it takes to tell a GPU of them
+
+WayT = TypeVar("WayT")
+
+
+def _race(ways: Mapping[WayT, Callable[[], object]]) -> WayT:
+    """Tell which is the fastest, by the least that each took: other work may come between."""
+    for way in ways.values():
+        for _ in range(2):
+            way()  # compiled, and cuDNN's algorithms tried
+    rounds = [{name: _time_ms(way) for name, way in ways.items()} for _ in range(_ROUNDS)]
+    return min(ways, key=lambda name: min(took_ms[name] for took_ms in rounds))
 
 
 def _time_ms(work: Callable[[], object]) -> float:
     """How long a GPU is at it, but for the time it takes to tell it what to do."""
-    for _ in range(2):
-        work()  # compiled, and cuDNN's algorithms tried
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     vars(torch.cuda)["_sleep"](_TELLING)
     begin.record()

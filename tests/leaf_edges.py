@@ -54,6 +54,7 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("fold", "cagface"): "the fold rewrites this network's upsamplers",
     ("fused", "cagface"): "it runs this network's residual units",
     ("fused", "fold"): "it makes the folded network faster",
+    ("fused", "cuda_graph"): "kernels are tried where graphs are made",
     ("fused", "triton_conv"): "its convolutions, on a CUDA GPU that has Triton",
     ("int8", "cagface"): "it computes this network's residual units",
     ("int8", "fold"): "they are the folded network's",

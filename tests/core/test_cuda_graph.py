@@ -41,6 +41,23 @@ def test_what_does_not_fit_is_said_once_and_runs_without(graphed: Any, caplog: A
     ]  # fmt: skip
 
 
+def test_a_capture_that_others_spoil_is_tried_once_more(
+    graphed: Any, monkeypatch: Any, caplog: Any
+):
+    capture, spoilt = graphed.capture, [True, False, True, True]
+
+    def spoil(*inputs: torch.Tensor, benchmark: bool) -> None:
+        if spoilt.pop(0):
+            raise RuntimeError("operation failed due to a previous error during capture")
+        capture(*inputs, benchmark=benchmark)
+
+    monkeypatch.setattr(graphed, "capture", spoil)
+    assert graphed.try_capture(torch.zeros(50))
+    assert not graphed.try_capture(torch.zeros(60))
+    assert graphed.refused([torch.zeros(60)])
+    assert len(caplog.messages) == 1
+
+
 def test_a_process_captures_one_graph_at_a_time():
     pools: list[Any] = [SimpleNamespace(lock=threading.RLock()) for _ in range(2)]
     some = torch.zeros(3)
