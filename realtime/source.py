@@ -28,8 +28,8 @@ class ColourTags:
 class SourceInfo:
     """What is known of a source before its first frame is taken.
 
-    ``width`` and ``height`` are those of `Frame.rgb`, upright, in pixels: of every frame, but of a
-    live source only at the start. ``rate`` is the nominal frame rate in Hz, ``frame_count`` an
+    ``width`` and ``height`` are those of `Frame.rgb`, upright, in pixels: of every frame with
+    planes, of others at the start. ``rate`` is the nominal frame rate in Hz, ``frame_count`` an
     estimate, ``end_pts`` where the last frame ends in units of ``time_base``; None where unknown.
     ``live`` sources keep their own pace; others give frames as fast as they are asked. ``pix_fmt``
     is FFmpeg's name of the planar format that holds a file's code values, ``hdr`` what it says of
@@ -66,7 +66,7 @@ class Source(Protocol):
     def frames(self) -> Iterator[Frame]:
         """All frames, once, in order, ``pts`` strictly rising.
 
-        Every one is of the same size, but those of a live source may change theirs. Live ones
+        Those with planes are all of one size, others may change theirs. Live ones
         carry ``captured_s``. Runs in one thread. Raises `InputError` or `DeviceError` when the
         stream breaks off.
         """
@@ -89,8 +89,8 @@ class CameraRequest:
 def open_source(spec: str, *, loop: bool = False, camera: CameraRequest | None = None) -> Source:
     """Open a camera, a file, a network stream or a made-up picture.
 
-    Cameras and network streams never end: one that is lost is opened again until it is back, see
-    `realtime.reconnect`.
+    Cameras and network streams never end, those by HTTP where they do not say when: one that is
+    lost is opened again until it is back, see `realtime.reconnect`.
 
     Args:
         spec: a camera's number ("0") or device ("/dev/video0"); a path; a URL ("rtsp://...");
@@ -118,13 +118,20 @@ def open_source(spec: str, *, loop: bool = False, camera: CameraRequest | None =
     from realtime.video_in import VideoSource
 
     if spec.startswith("lavfi:"):
+        if not spec.removeprefix("lavfi:").strip():
+            raise InputError('"lavfi:" lacks a filter; for example: lavfi:testsrc=size=640x480')
         return VideoSource(spec.removeprefix("lavfi:"), demuxer="lavfi", loop=loop)
     if "://" in spec:
-        if spec.split("://", 1)[0].lower() not in _LIVE_SCHEMES:
-            return VideoSource(spec, url=True, loop=loop)
+        live = True if spec.split("://", 1)[0].lower() in _LIVE_SCHEMES else None
+        source = VideoSource(spec, url=True, live=live, loop=loop)
+        if not source.info.live:
+            return source
         from realtime.reconnect import Reconnecting
 
-        return Reconnecting(lambda: VideoSource(spec, url=True, live=True), shown_as(spec))
+        opened = iter([source])
+        return Reconnecting(
+            lambda: next(opened, None) or VideoSource(spec, url=True, live=True), shown_as(spec)
+        )
     return VideoSource(Path(spec), loop=loop)
 
 

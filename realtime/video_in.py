@@ -71,7 +71,11 @@ def open_input(location: str, demuxer: str | None = None, *, url: bool = False) 
             raise InputError(f"{location} is a folder, expected a video file")
         # FFmpeg would take a name such as "clip:2.mp4" for a protocol without this.
         location = f"file:{location}"
-    options = {"rtsp_transport": "tcp"} if location.lower().startswith("rtsp") else {}
+    shown = shown_as(location) if url else location.removeprefix("file:")
+    if url:
+        scheme, _, rest = location.partition("://")
+        location = f"{scheme.lower()}://{rest}"
+    options = {"rtsp_transport": "tcp"} if location.startswith("rtsp") else {}
     try:
         return av.open(
             location,
@@ -82,14 +86,11 @@ def open_input(location: str, demuxer: str | None = None, *, url: bool = False) 
         )
     except av.error.InvalidDataError as error:
         raise InputError(
-            f"{location.removeprefix('file:')}: not a video that can be read (damaged, cut off "
-            "before its index, or no video at all); play it elsewhere to check, or copy it again"
+            f"{shown}: not a video that can be read (damaged, cut off before its index, or no "
+            "video at all); play it elsewhere to check, or copy it again"
         ) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = _reason(error)
-        raise InputError(
-            f"{location.removeprefix('file:')}: cannot be opened ({reason})"
-        ) from error
+        raise InputError(f"{shown}: cannot be opened ({_reason(error)})") from error
 
 
 def _reason(error: Exception) -> str:
@@ -109,10 +110,10 @@ class VideoSource:
         location: a path, or a URL or filter description with the next two arguments.
         demuxer: FFmpeg's name of the input format, None to find out from the content.
         url: ``location`` is a URL.
-        live: the stream comes at its own pace.
+        live: the stream comes at its own pace; None where it has no end: a camera's, by HTTP.
         loop: start again at the end, for ever, with timestamps that go on rising.
-        planes: give each frame its `Planes` too, whole frames where it is interlaced, and not
-            only RGB to look at.
+        planes: give each frame its `Planes` too, all of one size, as they are stored. Without,
+            frames are to be looked at: their pixels are square, and they may change size.
     """
 
     def __init__(
@@ -121,29 +122,30 @@ class VideoSource:
         *,
         demuxer: str | None = None,
         url: bool = False,
-        live: bool = False,
+        live: bool | None = False,
         loop: bool = False,
         planes: bool = False,
     ) -> None:
         self._location = str(location)
+        self._name = shown_as(self._location) if url else self._location
         self._demuxer = demuxer
         self._url = url
-        self._live = live
         self._loop = loop
         self._damaged = 0
         self._container = open_input(self._location, demuxer, url=url)
+        self._live = self._container.duration is None if live is None else live
         try:
             self._stream = stream = self._choose_stream()
             if stream.metadata.get("alpha_mode") == "1":
-                _log.warning("%s: its transparency, as WebM has it, is left out", self._location)
+                _log.warning("%s: its transparency, as WebM has it, is left out", self._name)
             time_base = stream.time_base or Fraction(1, 90_000)
             aspect = stream.sample_aspect_ratio or Fraction(1)
-            self._deinterlacer = Deinterlacer(self._location, time_base, aspect)
-            self._planes = planes
+            self._square = Fraction(1) if planes else aspect
+            self._deinterlacer = Deinterlacer(self._name, time_base, aspect)
             self._decoder = self._decode(stream)
             first = next(self._decoder, None)
             if first is None:
-                raise InputError(f"{self._location}: no frame of its video can be decoded")
+                raise InputError(f"{self._name}: no frame of its video can be decoded")
         except BaseException:
             self._container.close()
             raise
@@ -151,7 +153,7 @@ class VideoSource:
         tags = tags_of(first)
         self._converter = ColourConverter(tags)
         self._orientation = _orientation(first)
-        self._stored_size = (first.width, first.height)
+        self._size = width, height = self._in_square_pixels(first)
         self._reader = PlaneReader(first, tags, self._orientation) if planes else None
 
         turned = self._orientation.transpose
@@ -159,15 +161,15 @@ class VideoSource:
         rate = next((rate for rate in told if rate and rate <= _FASTEST_HZ), None)
         start = stream.start_time if stream.start_time is not None else first.pts or 0
         self.info = SourceInfo(
-            name=self._location,
-            width=first.height if turned else first.width,
-            height=first.width if turned else first.height,
+            name=self._name,
+            width=height if turned else width,
+            height=width if turned else height,
             time_base=time_base,
             rate=rate,
             frame_count=self._estimate_frames(stream, rate),
             end_pts=None if stream.duration is None or loop else start + stream.duration,
-            live=live,
-            sample_aspect_ratio=1 / aspect if turned else aspect,
+            live=self._live,
+            sample_aspect_ratio=(1 / aspect if turned else aspect) / self._square,
             colour=tags,
             pix_fmt=planar_format(first.format),
             hdr=read_hdr(
@@ -204,8 +206,8 @@ class VideoSource:
                 number += 1
                 if number <= first:
                     continue
-                if self._live:  # nothing is written to a file of a fixed size
-                    self._stored_size = (decoded.width, decoded.height)
+                if self._reader is None:
+                    self._size = self._in_square_pixels(decoded)
                 yield self._frame(decoded, pts)
             if not self._loop or last_pts is None:
                 break
@@ -216,9 +218,9 @@ class VideoSource:
             self._first = again
             offset = last_pts + self.info.step - (again.pts or 0)
         if self._damaged:
-            _log.warning("%s: %d damaged packets left out", self._location, self._damaged)
+            _log.warning("%s: %d damaged packets left out", self._name, self._damaged)
         if repaired:
-            _log.warning("%s: %d timestamps did not rise and were moved", self._location, repaired)
+            _log.warning("%s: %d timestamps did not rise and were moved", self._name, repaired)
         elif last_pts is not None:
             self._tell_of_end(last_pts)
 
@@ -229,7 +231,7 @@ class VideoSource:
         if told_s and told_s - seen_s > max(_SHORT_S, _SHORT_SHARE * told_s):
             _log.warning(
                 "%s: its picture ends at %.1f s, and it says %.1f s; was it cut off?",
-                self._location, seen_s, told_s,
+                self._name, seen_s, told_s,
             )  # fmt: skip
 
     def frames_at(self, pts: int, jump_s: float) -> Iterator[Frame]:
@@ -243,7 +245,7 @@ class VideoSource:
         try:
             self._container.seek(early, stream=self._stream, backward=True)
         except (av.error.FFmpegError, OSError) as error:
-            raise InputError(f"{self._location}: cannot be read from its middle") from error
+            raise InputError(f"{self._name}: cannot be read from its middle") from error
         self._first, self._decoder = None, self._decode(self._stream)
         for decoded in self._decoder:
             at = decoded.pts if decoded.pts is not None else decoded.dts
@@ -254,9 +256,14 @@ class VideoSource:
         """Close the file or stream."""
         self._container.close()
 
+    def _in_square_pixels(self, decoded: av.VideoFrame) -> tuple[int, int]:
+        """The size of a stored picture with none of its pixels lost."""
+        wide, high = max(self._square, Fraction(1)), max(1 / self._square, Fraction(1))
+        return round(decoded.width * wide), round(decoded.height * high)
+
     def _frame(self, decoded: av.VideoFrame, pts: int) -> Frame:
         return Frame(
-            self._orientation.apply(self._converter.to_rgb(decoded, *self._stored_size)),
+            self._orientation.apply(self._converter.to_rgb(decoded, *self._size)),
             pts,
             self.info.time_base,
             planes=self._reader.read(decoded) if self._reader else None,
@@ -278,30 +285,36 @@ class VideoSource:
             "image2",
             "tty",
         ):
-            raise InputError(f"{self._location} is not a video; for pictures use: cagface image")
+            raise InputError(f"{self._name} is not a video; for pictures use: cagface image")
         for stream in self._container.streams.video:
             # A cover picture in a music file is a video stream by name only.
             if not stream.disposition & Disposition.attached_pic:
                 stream.thread_type = "SLICE" if self._live else "AUTO"
                 return stream
-        found = ", ".join(stream.type for stream in self._container.streams) or "nothing"
-        raise InputError(f"{self._location} has no video stream (found: {found})")
+        found = ", ".join(
+            "cover picture" if stream.type == "video" else stream.type
+            for stream in self._container.streams
+        )
+        raise InputError(f"{self._name} has no video stream (found: {found or 'nothing'})")
 
     def _decode(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
-        frames = self._decode_packets(stream)
-        return self._deinterlacer.frames(frames) if self._planes else frames
+        return self._deinterlacer.frames(self._decode_packets(stream))
 
     def _decode_packets(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
         packets = self._container.demux(stream)
         while True:
             try:
                 packet = next(packets, None)
+            except IndexError:  # PyAV's, where damage makes a stream of its own
+                self._damaged += 1
+                packets = self._container.demux(stream)
+                continue
             except av.error.FFmpegError as error:
                 if self._live:
                     raise InputError(
-                        f"{shown_as(self._location)}: the stream broke off ({_reason(error)})"
+                        f"{self._name}: the stream broke off ({_reason(error)})"
                     ) from error
-                _log.warning("%s: cut off, read up to the cut", self._location)
+                _log.warning("%s: cut off, read up to the cut", self._name)
                 return
             if packet is None:
                 return

@@ -114,7 +114,7 @@ def frames_of(path: Path) -> list[Image]:
     """All pictures of a file, through the product's own source."""
     from realtime.video_in import VideoSource
 
-    source = VideoSource(path)
+    source = VideoSource(path, planes=True)
     pictures = [frame.rgb for frame in source.frames()]
     source.close()
     return pictures

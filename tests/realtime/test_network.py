@@ -9,15 +9,18 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
-from itertools import pairwise
+from contextlib import closing, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice, pairwise
 
+import cv2
 import pytest
 
 from cagface_core import InputError
 from realtime.reconnect import Patience, Reconnecting
 from realtime.source import open_source, shown_as
 from realtime.video_in import VideoSource
+from tests.realtime.helpers import Clip, picture
 
 # In a process of its own: PyAV holds the interpreter's lock while it listens.
 SEND = """
@@ -92,6 +95,62 @@ def test_a_stream_that_stops_and_starts_again_larger(port, caplog):
     assert lost.startswith(f"{name} is lost (")
     assert back == f"{name} is back"
     assert set(threading.enumerate()) == before
+
+
+class Http(BaseHTTPRequestHandler):
+    """An IP camera, which never ends and says no length, and a film."""
+
+    film = b""
+
+    def do_GET(self):
+        self.send_response(200)
+        if self.path.startswith("/film"):
+            self.send_header("Content-Length", str(len(self.film)))
+            self.end_headers()
+            self.wfile.write(self.film)
+            return
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+        self.end_headers()
+        for index in range(40):
+            jpeg = cv2.imencode(".jpg", picture(index, 96, 64))[1].tobytes()
+            head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            with suppress(OSError):
+                self.wfile.write(head.encode() + jpeg + b"\r\n")
+            time.sleep(0.05)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def http(tmp_path):
+    Http.film = Clip().write(tmp_path / "film.mp4").read_bytes()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Http) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://me:secret@127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_camera_that_speaks_http_is_live_and_comes_back(http):
+    source = open_source(f"{http}/video?token=hidden")
+    assert source.info.live
+    assert "secret" not in source.info.name
+    assert "hidden" not in source.info.name
+    with closing(source):
+        frames = list(islice(source.frames(), 60))
+    assert any(frame.captured_s is None for frame in frames), "a camera that ends is waited for"
+    assert frames[0].captured_s is not None
+
+
+def test_a_film_by_http_is_a_film(http, caplog):
+    with closing(open_source(f"{http.upper().replace('ME:SECRET', 'me:secret')}/film.mp4")) as film:
+        assert not film.info.live
+        assert len(list(film.frames())) == 12
+        assert "secret" not in film.info.name
+    with pytest.raises(InputError, match="cannot be opened") as told:
+        open_source("http://me:secret@127.0.0.1:9/x?token=hidden")
+    assert "secret" not in str(told.value)
+    assert "hidden" not in str(told.value)
 
 
 def test_a_stream_that_is_not_there_is_an_error_at_once(port):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from ctypes.util import find_library
 from fractions import Fraction
 from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 import pyvirtualcam
 
-from cagface_core import DeviceError, Frame, InputError
+from cagface_core import DeviceError, Frame, Image, InputError
 from realtime.journal import open_journal
 from realtime.preview import PreviewSink
 from realtime.sink import FanOut, NullSink
@@ -74,6 +78,7 @@ def test_names_and_rates_are_exact(tmp_path):
     [
         ("missing.mp4", "no such file"),
         ("lavfi:nonsense=1", "cannot be opened"),
+        ("lavfi: ", "lacks a filter"),
         ("http://127.0.0.1:9/none.mp4", "cannot be opened"),
         (".", "is a folder"),
     ],
@@ -81,6 +86,82 @@ def test_names_and_rates_are_exact(tmp_path):
 def test_sources_that_do_not_open(spec, message):
     with pytest.raises(InputError, match=message):
         open_source(spec)
+
+
+def live_pictures(path: Path) -> list[Image]:
+    """As a live run takes them: to be looked at, not to be kept in planes."""
+    source = open_source(str(path))
+    with closing(source):
+        assert source.info.sample_aspect_ratio == 1
+        pictures = [frame.rgb for frame in source.frames()]
+    assert pictures[0].shape == (source.info.height, source.info.width, 3)
+    return pictures
+
+
+@pytest.mark.parametrize(("sar", "size"), [((2, 1), (64, 192)), ((3, 4), (85, 96))])
+def test_pixels_that_are_looked_at_are_square(tmp_path, sar, size):
+    """None of them is lost: a narrow one is made higher, not narrower still."""
+    path = Clip(sar=Fraction(*sar)).write(tmp_path / "in.mp4")
+    assert {rgb.shape for rgb in live_pictures(path)} == {(*size, 3)}
+
+
+def test_a_live_file_may_change_its_size_and_is_not_stretched(tmp_path):
+    parts = [
+        Clip(width=w, height=h, time_base=Fraction(1, 90_000), pts=range(s, s + 36_000, 3600))
+        for w, h, s in ((96, 64, 0), (64, 96, 36_000))
+    ]
+    pieces = [part.write(tmp_path / f"{i}.ts").read_bytes() for i, part in enumerate(parts)]
+    path = tmp_path / "in.ts"
+    path.write_bytes(b"".join(pieces))
+    assert {rgb.shape for rgb in live_pictures(path)} == {(64, 96, 3), (96, 64, 3)}
+
+
+def test_interlaced_frames_are_looked_at_whole(tmp_path, caplog):
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for index in range(12):
+            fields = [picture(3 * index + late, 96, 64) for late in (0, 1)]
+            rgb = fields[0].copy()
+            rgb[1::2] = fields[1][1::2]
+            frame: Any = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    combed = [f.to_ndarray(format="rgb24") for f in av.open(str(path)).decode(video=0)]
+    whole = live_pictures(path)
+    assert len(whole) == len(combed) == 12
+    assert "interlaced" in caplog.text
+    assert not any(np.array_equal(a, b) for a, b in zip(whole, combed, strict=True))
+
+
+def test_a_packet_of_a_stream_that_damage_made_is_left_out(tmp_path, monkeypatch, caplog):
+    """PyAV knows only the streams that a file had when it was opened."""
+    source = open_source(str(Clip().write(tmp_path / "in.mp4")))
+    container = source._container
+
+    class Damaged:
+        """The same, where every third packet is of an unknown stream."""
+
+        number = 0
+
+        def demux(self, stream):
+            for packet in container.demux(stream):
+                self.number += 1
+                yield packet
+                if self.number % 3 == 0:
+                    raise IndexError("list index out of range")
+
+        def __getattr__(self, name):
+            return getattr(container, name)
+
+    with closing(source):
+        source._container, source._first = Damaged(), None
+        container.seek(0)
+        source._decoder = source._decode(source._stream)
+        assert len(list(source.frames())) == 12
+    assert "damaged packets left out" in caplog.text
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names Linux's own fix")
