@@ -216,6 +216,8 @@ def _put_off(name: str) -> Generator[None]:
 
 def _load(path: Path, min_score: float) -> tuple[Any, Any]:
     """Import MediaPipe and open the model: (mediapipe, task)."""
+    # It warns of folders that it cannot make, and draws nothing here.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         # By name: its packages declare no types, and importing it takes seconds.
         with _put_off("matplotlib.pyplot"):

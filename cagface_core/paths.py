@@ -31,6 +31,8 @@ PATHS = ("cuda-graph", "cuda-eager", "mps", *CPU_PATHS)
 ANY_CPU_PATH = "cpu"
 """The fastest of :data:`CPU_PATHS`, to be found out; no path by itself."""
 
+_KINDS = ("cpu", "cuda", "mps")
+
 FACTORS = (2, 4)
 BATCHES = (1, 2, 4, 8)
 """The batches that have a CUDA graph, at each side of ``BUCKETS_PX``."""
@@ -254,6 +256,11 @@ def find_device(name: str) -> torch.device:
         return torch.device("cpu")
     if name in CPU_PATHS:
         return torch.device("cpu")
+    if name not in PATHS and name.partition(":")[0] not in _KINDS:
+        raise DeviceError(
+            f"cannot compute on device {name!r}, there is none of that name; expected auto, "
+            f"{', '.join(_KINDS)}, cuda:N, or a path: {', '.join(PATHS)}"
+        )
     try:
         device = torch.device("cuda" if name in ("cuda-graph", "cuda-eager") else name)
         torch.empty(1, device=device)

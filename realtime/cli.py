@@ -28,6 +28,7 @@ from realtime import (
 )
 from realtime.environment import check_cv2, package_version
 from realtime.interrupts import minded
+from realtime.note import NOTE
 from realtime.options import Context, MakeEnhancer, load_enhancer, one_line
 from realtime.settings import add_settings_arguments, parse_with_settings
 
@@ -262,7 +263,7 @@ def _logging_to(console: Console, *, debug: bool) -> Generator[None]:
     loggers = [logging.getLogger(name) for name in ("realtime", "cagface_core")]
     for logger in loggers:
         logger.addHandler(handler)
-        logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+        logger.setLevel(logging.DEBUG if debug else NOTE)
     try:
         yield
     finally:

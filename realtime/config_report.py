@@ -111,8 +111,12 @@ def write_example(file: Path, text: str) -> None:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("x", encoding="utf-8") as out:
-            out.write(text)
+        file.touch(exist_ok=False)
+        try:
+            file.write_text(text, encoding="utf-8")
+        except OSError:
+            file.unlink()
+            raise
     except FileExistsError as error:
         raise OutputError(
             f"{file} exists and is kept; edit it, or name another: --config FILE"

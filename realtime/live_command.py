@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _LIVE_LINE_S = 0.5
 
+_LEAST_PX, _MOST_PX = 2, 8192
+"""What cameras and encoders can do, and memory holds."""
+
 
 def add_live_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``cagface-live``."""
@@ -130,6 +133,8 @@ def _run(
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"--{name} {value:g} is not possible; expected a number above 0")
     options = enhancer_config(arguments, "live")
+    if arguments.snapshots is not None and arguments.snapshots.is_file():
+        raise ConfigError(f"--snapshots {arguments.snapshots} is a file, expected a folder")
     width, height = arguments.size or (None, None)
     job = LiveJob(
         source=arguments.webcam,
@@ -233,6 +238,10 @@ def _rate(text: str) -> Fraction:
 
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    if not (width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 640x480")
+    if not all(_LEAST_PX <= int(side) <= _MOST_PX for side in (width, height)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not possible; expected {_LEAST_PX} to {_MOST_PX} pixels a side"
+        )
     return int(width), int(height)

@@ -11,6 +11,7 @@ from pathlib import Path
 from cagface_core import Frame, OutputError
 from realtime.live_encode import LiveEncoder
 from realtime.mailbox import Cancelled, Finished, LatestFrame
+from realtime.note import NOTE
 from realtime.partial_file import check_output
 
 _log = logging.getLogger(__name__)
@@ -186,9 +187,10 @@ class _Recording:
             self.path.unlink(missing_ok=True)
             return
         dropped = self.frames.dropped
-        _log.warning(
-            "recorded %d frames into %s%s",
-            written,
+        _log.log(
+            NOTE,
+            "recorded %s into %s%s",
+            "1 frame" if written == 1 else f"{written} frames",
             self.path,
             f"; {dropped} more came faster than they could be encoded" if dropped else "",
         )

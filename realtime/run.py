@@ -34,7 +34,14 @@ from realtime.recorder import Recorder
 from realtime.reopening import ReopeningSink
 from realtime.sink import FanOut, NullSink, Sink
 from realtime.snapshot import default_folder
-from realtime.source import CameraRequest, Source, SourceInfo, open_source, shown_as
+from realtime.source import (
+    CameraRequest,
+    Source,
+    SourceInfo,
+    is_camera,
+    open_source,
+    shown_as,
+)
 from realtime.stats import Stats, Summary
 
 if TYPE_CHECKING:
@@ -187,7 +194,8 @@ def run_live(
         if isinstance(source, str):
             watcher.on_progress(f"opening {shown_as(source)}")
             opened = partial(open_source, source, loop=job.loop, camera=job.camera)
-            source = interruptibly(opened) if "://" in source else opened()
+            # Some cameras' drivers want to be opened by the main thread.
+            source = opened() if is_camera(source) else interruptibly(opened)
         stack.enter_context(closing(source))
         info = source.info
         width, height = info.width * job.scale, info.height * job.scale

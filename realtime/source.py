@@ -8,10 +8,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
-from cagface_core import Frame, InputError
+from cagface_core import DeviceError, Frame, InputError
 from realtime.hdr import HdrMetadata
 
 _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp")
+
+_MOST_CAMERAS = 999
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +109,11 @@ def open_source(spec: str, *, loop: bool = False, camera: CameraRequest | None =
             f"there is no source {spec!r}: expected a camera's number from 0 on, a file or a URL; "
             "'cagface devices' lists cameras"
         )
+    if spec.isdecimal() and int(spec) > _MOST_CAMERAS:
+        raise DeviceError(f"there is no camera {spec}; 'cagface devices' lists those that are")
     # Backends are imported only when used: a machine without OpenCV's video part still reads
     # files, and one without FFmpeg still has its camera.
-    if _is_camera(spec):
+    if is_camera(spec):
         from realtime.camera import CameraSource
         from realtime.reconnect import Reconnecting
 
@@ -140,7 +144,7 @@ def shown_as(spec: str) -> str:
 
     Of a URL without what must not be shown: name and password, and what follows a "?".
     """
-    if _is_camera(spec):
+    if is_camera(spec):
         return f"camera {spec}"
     scheme, mark, rest = spec.partition("://")
     if not mark or scheme.startswith("lavfi:"):
@@ -149,5 +153,6 @@ def shown_as(spec: str) -> str:
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
 
 
-def _is_camera(spec: str) -> bool:
+def is_camera(spec: str) -> bool:
+    """Whether that is a camera's number or device."""
     return spec.isdecimal() or spec.startswith("/dev/video")

@@ -52,6 +52,7 @@ class StreamSink:
         if scheme not in _CONTAINERS or "://" not in url:
             kinds = ", ".join(f"{name}://" for name in _CONTAINERS)
             raise ConfigError(f"--stream: expected a URL that begins with one of {kinds}")
+        _check_address(url, scheme)
         # Not the whole of it: a path may be the key with which others could send in its place.
         self.description = f"stream to {scheme}://{urlsplit(url).netloc.rpartition('@')[2]}"
         self._url, self._container = url, _CONTAINERS[scheme]
@@ -128,3 +129,16 @@ class StreamSink:
                 yield time.monotonic() - begin_s
         finally:
             encoder.close()
+
+
+def _check_address(url: str, scheme: str) -> None:
+    """Refuse what no network can make good. Raises `ConfigError`."""
+    try:
+        place = urlsplit(url)
+        host, port = place.hostname, place.port
+    except ValueError as error:
+        raise ConfigError(f"--stream: that URL's port is not possible ({error})") from error
+    if not (host or "listen" in place.query or "mode=listener" in place.query):
+        raise ConfigError(f"--stream: that URL names no host; expected {scheme}://HOST:PORT")
+    if port is None and not scheme.startswith("rtmp"):
+        raise ConfigError(f"--stream: that URL names no port; expected {scheme}://HOST:PORT")

@@ -123,6 +123,29 @@ def test_numbers_that_are_none(words, capsys):
     assert "expected a number above 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--output-size 1x480", "2 to 8192 pixels a side"),
+        ("--output-size 99999x99999", "2 to 8192 pixels a side"),
+        ("--size 1000000000000000000000x2", "2 to 8192 pixels a side"),
+        ("--webcam 99999999999", "no camera 99999999999"),
+        ("--webcam lavfi:testsrc --stream udp://", "names no host"),
+        ("--webcam lavfi:testsrc --stream udp://127.0.0.1", "names no port"),
+        ("--webcam lavfi:testsrc --stream tcp://127.0.0.1:99999", "port is not possible"),
+        ("--webcam lavfi:testsrc --snapshots pyproject.toml", "is a file, expected a folder"),
+    ],
+)
+def test_what_can_never_work_is_refused_before_anything_is_loaded(words, said, capsys):
+    made = []
+    try:
+        code = live([*words.split(), "--no-virtual-camera"], make_enhancer=made.append)
+    except SystemExit as left:
+        code = left.code
+    assert (code, made) == (2, [])
+    assert said in capsys.readouterr().err
+
+
 def test_a_mistake_in_the_source_loads_nothing(capsys):
     made = []
     assert live(["--webcam", "missing.mp4"], make_enhancer=made.append) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cagface_core import ConfigError
+from cagface_core import ConfigError, OutputError
 from realtime import settings_file
 from realtime.cli import LIVE, SECTIONS, live, main, section_parser
-from realtime.config_report import example
+from realtime.config_report import example, write_example
 from realtime.settings import layers_of, merged, options_of, parse_with_settings
 from realtime.settings_file import default_file, find_settings_file, read_settings_file
 from tests.realtime.helpers import PlainEnhancer
@@ -277,6 +278,20 @@ def test_init_writes_an_example_once(tmp_path, capfd, monkeypatch):
     assert file.read_text(encoding="utf-8").endswith("# mine\n")
     assert main(["config", "--init", "--config", str(file / "below" / "it.toml")]) == 2
     assert "cannot be written" in capfd.readouterr().err
+
+
+def test_an_example_that_cannot_be_written_is_not_in_the_way_of_the_next(tmp_path, monkeypatch):
+    def full(_path: Path, text: str, **_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = tmp_path / "config.toml"
+    with monkeypatch.context() as within:
+        within.setattr(Path, "write_text", full)
+        with pytest.raises(OutputError, match="No space left"):
+            write_example(file, "x")
+    assert not file.exists()
+    write_example(file, "x")
+    assert file.read_text() == "x"
 
 
 def test_every_option_of_the_example_can_be_set(tmp_path):

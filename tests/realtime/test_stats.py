@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -55,13 +58,25 @@ def test_memory_is_bounded_and_the_mean_is_of_all():
     assert stage.p50_ms > 7000, "percentiles look at the newest"
 
 
-def test_table_and_json(tmp_path):
+def test_table_and_json(tmp_path, monkeypatch):
+    def full(_path: Path, text: str, **_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     summary = filled().summary()
     assert stats_table(summary).row_count == 2 + 5 + 3
     write_stats_json(tmp_path / "s.json", summary)
     assert json.loads((tmp_path / "s.json").read_text())["stages"]["enhance.detect"]["n"] == 1
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="does not exist"):
         write_stats_json(tmp_path / "none" / "s.json", summary)
+    before = (tmp_path / "s.json").read_bytes()
+    with monkeypatch.context() as within:
+        within.setattr(Path, "write_text", full)
+        with pytest.raises(OutputError, match="No space left"):
+            write_stats_json(tmp_path / "s.json", summary)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.json"]
+    assert (tmp_path / "s.json").read_bytes() == before
+    write_stats_json(Path(os.devnull), summary)
+    assert not Path(os.devnull).is_file()
 
 
 def test_latency_and_what_is_recent():
