@@ -15,7 +15,7 @@ from av.stream import AttachmentStream, Disposition, Stream
 
 from cagface_core import OutputError
 from realtime.sound import FlacCopy
-from realtime.video_in import open_input
+from realtime.video_in import JUMP_S, open_input
 
 _log = logging.getLogger(__name__)
 
@@ -181,9 +181,14 @@ class StreamCopy:
         if not taken:
             return
         packets = self._input.demux(*taken)
+        ends: dict[int, tuple[int, int]] = {}
+        offsets = dict.fromkeys(self._streams, Fraction(0))
         while True:
             try:
                 packet = next(packets, None)
+            except IndexError:  # PyAV's, where damage makes a stream of its own
+                packets = self._input.demux(*taken)
+                continue
             except av.error.FFmpegError:
                 _log.warning("%s: audio cut off, copied up to the cut", self._path)
                 return
@@ -192,7 +197,35 @@ class StreamCopy:
             if packet.dts is None and packet.size and _is_cover(packet.stream):
                 packet.pts = packet.dts = 0  # a cover picture has no time
             if packet.dts is not None:  # the last, empty packet only says that all is read
+                self._go_on(packet, ends, offsets)
                 yield packet
+
+    def _go_on(
+        self, packet: av.Packet[Any], ends: dict[int, tuple[int, int]],
+        offsets: dict[int, Fraction],
+    ) -> None:  # fmt: skip
+        """Let times that begin anew go on, as those of the pictures do: of films joined end to end.
+
+        Args:
+            packet: changed in place.
+            ends: by stream, the time of its newest packet, and where that ends.
+            offsets: by stream, the seconds that its times are moved by.
+        """
+        index, base, dts = packet.stream.index, packet.time_base, packet.dts or 0
+        moved = round(offsets[index] / base)
+        last, end = ends.get(index, (dts + moved - 1, dts + moved))
+        if (end - dts - moved) * base > JUMP_S:
+            # Subtitles may have ended long ago: what goes on beside them tells by how much.
+            beside = max(offsets.values())
+            alone = packet.stream.type == "audio" or beside <= offsets[index]
+            offsets[index] = (end - dts) * base if alone else beside
+            moved = round(offsets[index] / base)
+        if dts + moved <= last:  # containers refuse times that stand still or run back
+            moved = max(end, last + 1) - dts
+        packet.dts = dts + moved
+        if packet.pts is not None:
+            packet.pts += moved
+        ends[index] = packet.dts, packet.dts + (packet.duration or 0)
 
 
 def _is_cover(stream: Stream) -> bool:

@@ -32,7 +32,7 @@ _FASTEST_HZ = 1000
 _SHORT_S, _SHORT_SHARE = 2, Fraction(5, 100)
 """A picture that ends earlier by more than both is told of."""
 
-_JUMP_S = 1
+JUMP_S = 1
 """Times that run back by more than this belong to another clock; by less, to frames in disorder."""
 _NETWORK_TIMEOUT_S = (10.0, 5.0)
 """To open, and between two packets."""
@@ -193,7 +193,7 @@ class VideoSource:
                 if pts is None:
                     pts = 0 if last_pts is None else last_pts + self.info.step - offset
                 pts += offset
-                if last_pts is not None and (last_pts - pts) * self.info.time_base > _JUMP_S:
+                if last_pts is not None and (last_pts - pts) * self.info.time_base > JUMP_S:
                     # A stream that began anew, or files joined end to end, goes on from here.
                     jump = last_pts + self.info.step - pts
                     offset, pts = offset + jump, pts + jump

@@ -43,6 +43,7 @@ class Clip:
     options: tuple[tuple[str, str], ...] = (("crf", "10"), ("preset", "ultrafast"))
     audio: Sequence[str] = ()
     audio_start_s: float = 0.0
+    audio_s: float = 0.48
     colorspace: int = 2
     color_range: int = 0
     sar: Fraction = Fraction(1)
@@ -74,13 +75,13 @@ class Clip:
                 container.mux(video.encode(frame))
             container.mux(video.encode(None))
             for number, tone in enumerate(tones):
-                for packet in _tone(tone, 200 * (number + 1), self.audio_start_s):
+                for packet in _tone(tone, 200 * (number + 1), self.audio_start_s, self.audio_s):
                     container.mux(packet)
         return path
 
 
-def _tone(stream: Any, hz: int, start_s: float) -> Iterator[Any]:
-    for block in range(24):
+def _tone(stream: Any, hz: int, start_s: float, seconds: float) -> Iterator[Any]:
+    for block in range(round(50 * seconds)):
         t = (np.arange(960) + 960 * block) / 48_000
         wave = np.tile((0.2 * np.sin(2 * np.pi * hz * t)).astype(np.float32), (2, 1))
         frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="stereo")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -266,6 +267,26 @@ def test_damaged_packets_are_left_out_and_told(tmp_path, caplog):
     whole.write_bytes(data)
     summary = enhance(whole, tmp_path / "out.mp4")
     assert 30 < summary.frames <= 60
+
+
+@pytest.mark.parametrize("seconds", [2, Fraction(48, 100)])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_sound_of_films_joined_end_to_end_goes_on_as_their_pictures_do(tmp_path, seconds, suffix):
+    pts = range(0, int(seconds * 90_000), 3600)
+    clip = Clip(
+        time_base=Fraction(1, 90_000), pts=pts, audio=("mp2", "mp2"), audio_s=float(seconds)
+    )
+    one = clip.write(tmp_path / "one.ts")
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(2 * one.read_bytes())
+    output = tmp_path / f"out{suffix}"
+    enhance(joined, output, 1)
+    assert len(video_times(output)) == 2 * len(pts)
+    for (_, alone), (_, times) in zip(audio_streams(one), audio_streams(output), strict=True):
+        assert len(times) == 2 * len(alone)
+        steps = [b - a for a, b in pairwise(times)]
+        assert min(steps) > 0
+        assert max(steps) < Fraction(1, 20)
 
 
 def test_a_size_that_changes_is_brought_to_the_first(tmp_path):
