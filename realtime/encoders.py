@@ -207,11 +207,18 @@ def choose_encoder(
     return Chosen(codec, encoder, encoder.options(crf, preset, info.hdr), pix_fmt)
 
 
-def instead_of(chosen: Chosen, info: SourceInfo, width: int, height: int) -> Chosen | None:
-    """What encodes where the hardware of an encoder is not there; None where nothing would."""
-    if chosen.encoder.instead is None:
+def instead_of(
+    chosen: Chosen, asked: EncodeOptions, info: SourceInfo, width: int, height: int
+) -> Chosen | None:
+    """What encodes where the hardware of an encoder is not there; None where nothing would.
+
+    As well, and in the pixel format, as was asked. Raises `ConfigError` where it has not that.
+    """
+    codec = chosen.encoder.instead
+    if codec is None:
         return None
-    options = EncodeOptions(chosen.encoder.instead)
+    crf = None if asked.crf is None else min(asked.crf, ENCODERS[codec].max_crf)
+    options = EncodeOptions(codec, crf, pix_fmt=asked.pix_fmt)
     return choose_encoder(Path("any.mkv"), options, info, width, height)
 
 

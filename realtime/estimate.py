@@ -16,15 +16,16 @@ from rich.filesize import decimal
 
 from cagface_core import Frame
 from realtime.ahead import AheadSource
-from realtime.encoders import choose_encoder, losses
+from realtime.encoders import losses
 from realtime.loop import LoopOptions, Resettable, run_loop
 from realtime.piece_file import PieceFile
-from realtime.piece_maker import finder_of
+from realtime.piece_maker import composed, finder_of
 from realtime.process import in_own_thread, keep_memory, leave_a_core
-from realtime.run_video import VideoJob
+from realtime.run_video import VideoJob, output_size
 from realtime.source import SourceInfo
 from realtime.stats import Stats
 from realtime.video_in import VideoSource
+from realtime.video_out import rehearse
 
 if TYPE_CHECKING:
     from realtime.run import RunEnhancer
@@ -79,30 +80,33 @@ def plan_of(job: VideoJob, make_enhancer: Callable[[], RunEnhancer[StateT]]) -> 
     Raises:
         CagfaceError: it would fail before it began.
     """
-    with closing(VideoSource(job.source, planes=True)) as film:
+    with ExitStack() as stack:
+        film = stack.enter_context(closing(VideoSource(job.source, planes=True)))
         info = film.info
-        width, height = info.width * job.scale, info.height * job.scale
-        chosen = choose_encoder(job.output, job.encode, info, width, height)
+        width, height = output_size(job, info)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cagface-")))
+        chosen = rehearse(
+            job.output, job.encode, info, (width, height), folder, job.source, audio=job.audio
+        )
         with av.open(f"file:{job.source}") as container:
-            beside = _beside(container)
+            beside = _beside(container, audio=job.audio)
         lost = losses(info.pix_fmt, chosen.pix_fmt)
         keep_memory()
         leave_a_core()
         count = info.frame_count
         first = (count or 0) // 10 if (count or 0) > 2 * _TRIED else 0
-        with ExitStack() as stack:
-            enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cagface-"))
-            path = Path(folder) / "trial.mkv"
-            sink = _Trial(PieceFile(path, chosen, info, (width, height)))
-            stats = Stats()
-            part = _Part(film, first, _TRIED)
-            run_loop(
-                AheadSource(part, lambda: finder_of(enhancer), stats), enhancer, sink,
-                LoopOptions(scale=job.scale), stats,
-            )  # fmt: skip
-            sink.finish()
-            size = path.stat().st_size / max(1, len(sink.times_s))
+        enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
+        path = folder / "piece.mkv"
+        sink = _Trial(PieceFile(path, chosen, info, (width, height)))
+        stats = Stats()
+        part = _Part(film, first, _TRIED)
+        run_loop(
+            AheadSource(part, lambda: finder_of(enhancer), stats), enhancer, sink,
+            LoopOptions(scale=job.scale), stats,
+            compose=composed(job.scale, None, compare=job.compare),
+        )  # fmt: skip
+        sink.finish()
+        size = path.stat().st_size / max(1, len(sink.times_s))
     tried = len(sink.times_s)
     counted = sink.times_s[round(_WARM_UP * tried) :]
     rate_hz = (len(counted) - 1) / (counted[-1] - counted[0]) if len(counted) > 1 else 0.0
@@ -111,7 +115,7 @@ def plan_of(job: VideoJob, make_enhancer: Callable[[], RunEnhancer[StateT]]) -> 
         f"out   {job.output}: {width}x{height}, {chosen.codec} {chosen.pix_fmt}, "
         + ", ".join(f"{key} {value}" for key, value in chosen.options.items() if value),
         f"with  {enhancer.description}",
-        f"kept  {beside}",
+        f"holds {beside}",
     ]
     if lost:
         lines.append(f"lost  {', '.join(lost)}")
@@ -129,11 +133,11 @@ def _shown(info: SourceInfo) -> str:
     return f"{info.width}x{info.height}{rate}{count}, {info.pix_fmt}"
 
 
-def _beside(container: InputContainer) -> str:
-    """What the file holds besides its pictures."""
+def _beside(container: InputContainer, *, audio: bool) -> str:
+    """What the file holds besides its pictures, and is asked for."""
     counts: dict[str, int] = {}
     for stream in container.streams:
-        if stream.type != "video":
+        if stream.type not in ("video", "data") and (audio or stream.type != "audio"):
             counts[stream.type] = counts.get(stream.type, 0) + 1
     chapters: list[Any] = container.chapters()
     if chapters:

@@ -67,6 +67,21 @@ class Crew(Protocol):
         ...
 
 
+def check_places(job: VideoJob) -> None:
+    """Refuse places where nothing can be made. Raises `OutputError`."""
+    if job.output.exists() and job.source.exists() and job.output.samefile(job.source):
+        raise OutputError(f"{job.output} is the input itself; choose another name")
+    check_output(job.output, overwrite=job.overwrite)
+    if job.report is not None:
+        check_apart(job.report, job.source, job.output)
+        check_output(job.report, overwrite=job.overwrite)
+
+
+def output_size(job: VideoJob, info: SourceInfo) -> tuple[int, int]:
+    """Width and height of what is made of a film, in pixels."""
+    return info.width * job.scale * (2 if job.compare else 1), info.height * job.scale
+
+
 def run_video(
     job: VideoJob,
     make_enhancer: Callable[[], RunEnhancer[StateT]],
@@ -86,19 +101,12 @@ def run_video(
         CagfaceError: input, output or network does not work, or every single frame failed. No
             file is left behind.
     """
-    if job.output.exists() and job.source.exists() and job.output.samefile(job.source):
-        raise OutputError(f"{job.output} is the input itself; choose another name")
+    check_places(job)
     watcher = watcher or Watcher()
     with ExitStack() as stack:
         film = stack.enter_context(closing(VideoSource(job.source, planes=True)))
         info = film.info
-        width, height = info.width * job.scale, info.height * job.scale
-        if job.compare:
-            width *= 2
-        check_output(job.output, overwrite=job.overwrite)
-        if job.report is not None:
-            check_apart(job.report, job.source, job.output)
-            check_output(job.report, overwrite=job.overwrite)
+        width, height = output_size(job, info)
         journal = open_journal(job.output, _facts(job, info))
         notes = FilmNotes(job.scale) if job.report is not None else None
         sink = stack.enter_context(

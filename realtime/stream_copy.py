@@ -64,6 +64,8 @@ class StreamCopy:
         self._streams: dict[int, Stream] = {}
         self._converted: dict[int, FlacCopy] = {}
         self._left: list[str] = []
+        self._others: list[str] = []
+        self._has_picture = False
         self._changed: list[str] = []
         self.video_metadata: dict[str, str] = {}
         """What the input says of its video: language, title."""
@@ -81,6 +83,11 @@ class StreamCopy:
         """Log what the output cannot hold, or not as it is."""
         for coding in self._changed:
             _log.warning("%s: the %s audio becomes FLAC, which loses nothing", self._name, coding)
+        if self._others:
+            _log.warning(
+                "%s: the first picture is enhanced, others are left out: %s",
+                self._name, ", ".join(self._others),
+            )  # fmt: skip
         if self._left:
             _log.warning(
                 "%s: left out, as this kind of file cannot hold it: %s; .mkv holds most",
@@ -132,10 +139,17 @@ class StreamCopy:
                 self._left.append(_named(stream))
                 return
             self._keep(stream, copy)
-        elif stream.type != "video" and "timecode" not in stream.metadata:  # that is made anew
+        elif stream.type == "video":
+            if self._has_picture:
+                self._others.append(_named(stream))
+            else:
+                self._has_picture, self.video_metadata = True, kept(stream.metadata)
+        elif "timecode" not in stream.metadata and not self._holds_chapters(stream):
             self._left.append(_named(stream))
-        elif stream.type == "video" and not self.video_metadata:
-            self.video_metadata = kept(stream.metadata)
+
+    def _holds_chapters(self, stream: Stream) -> bool:
+        """Whether it is the text that QuickTime's chapters are, which are taken as such."""
+        return stream.type == "data" and bool(self._input.chapters())
 
     def _convert(self, stream: Stream, error: ValueError) -> None:
         """Take audio in another coding, where there is one that loses nothing."""

@@ -108,7 +108,7 @@ def run_video_command(arguments: argparse.Namespace, context: Context) -> int:
                 f"--{name.replace('_', '-')} takes one video; leave it out for several"
             )
     if arguments.dry_run:
-        return _dry_run(planned, arguments, options, context)
+        return _dry_run(planned, arguments, options, context, single=single)
     with ExitStack() as stack:
         crew = None
         if arguments.cluster is not None:
@@ -223,23 +223,24 @@ def _enhance(
 
 def _dry_run(
     planned: list[Planned], arguments: argparse.Namespace, options: EnhancerConfig,
-    context: Context,
+    context: Context, *, single: bool,
 ) -> int:  # fmt: skip
     """Say what would be made: 2 where one of them would fail."""
     from rich.console import Console
 
     from realtime.estimate import plan_of
-    from realtime.partial_file import check_output
+    from realtime.run_video import check_places
 
     console, failed = Console(), False
     for item in planned:
-        if len(planned) > 1 and item.output.exists() and not arguments.overwrite:
+        if not single and item.output.exists() and not arguments.overwrite:
             console.print(f"{item.output}: is there already", markup=False, highlight=False)
             continue
         try:
-            if len(planned) == 1 and item.output == arguments.output:
-                check_output(item.output, overwrite=arguments.overwrite)
-            lines = plan_of(_job(item, arguments, options), lambda: context.make_enhancer(options))
+            job = _job(item, arguments, options)
+            if single:
+                check_places(job)
+            lines = plan_of(job, lambda: context.make_enhancer(options))
         except CagfaceError as error:
             failed = True
             lines = [f"error: {one_line(error)}"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from realtime.source import SourceInfo
 from realtime.stream_copy import StreamCopy
 
 _log = logging.getLogger(__name__)
+
+_UNUSABLE = (av.error.FFmpegError, OSError, ValueError)
 
 
 class VideoSink:
@@ -64,9 +66,10 @@ class VideoSink:
         self._copy_from, self._audio, self._note = copy_from, audio, note
         with ExitStack() as undo:
             undo.callback(journal.close)
-            chosen = choose_encoder(path, options or EncodeOptions(), info, width, height)
-            self._chosen = self._rehearse(chosen)
-            tell_losses(str(path), self._chosen, info)
+            self._chosen = rehearse(
+                path, options or EncodeOptions(), info, self._size, journal.folder,
+                copy_from, audio=audio,
+            )  # fmt: skip
             self._piece: PieceFile | None = None
             self._start = 0
             self._undo = undo.pop_all()
@@ -136,41 +139,6 @@ class VideoSink:
         note = self._note() if self._note else None
         self._journal.done(DonePiece(self._start, pts, depth, following), note)
 
-    def _rehearse(self, chosen: Chosen) -> Chosen:
-        """Begin the file and throw it away: what does not work is found before the work."""
-        try:
-            self._try(chosen)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            instead = instead_of(chosen, self._info, *self._size)
-            if instead is not None:
-                with suppress(av.error.FFmpegError, OSError, ValueError):
-                    self._try(instead)
-                    _log.warning(
-                        "%s does not work here (%s); %s encodes instead",
-                        chosen.codec, error, instead.codec,
-                    )  # fmt: skip
-                    return instead
-            width, height = self._size
-            raise OutputError(
-                f"{self._path}: {chosen.codec} at {width}x{height} does not work in this kind of "
-                f"file ({error}); try another --codec or suffix"
-            ) from error
-        return chosen
-
-    def _try(self, chosen: Chosen) -> None:
-        trial = self._journal.folder / f"trial{self._path.suffix}"
-        with ExitStack() as undo:
-            undo.callback(trial.unlink, missing_ok=True)
-            container = undo.enter_context(av.open(f"file:{trial}", "w"))
-            add_video(container, chosen, self._info, self._size)
-            if self._copy_from is not None:
-                copy = StreamCopy(
-                    str(self._copy_from), container, str(self._path), audio=self._audio
-                )
-                undo.callback(copy.close)
-                copy.tell_what_is_left_out()
-            container.start_encoding()
-
     def _check(self, joined: Path, facts: Joined) -> None:
         """Read the file back. Raises `OutputError` when anything is not as it was written."""
         with av.open(f"file:{joined}") as container:
@@ -197,3 +165,65 @@ class VideoSink:
             else "nothing is left behind"
         )
         return OutputError(f"{self._path}: writing failed ({reason}); {kept}")
+
+
+def rehearse(
+    path: Path, options: EncodeOptions, info: SourceInfo, size: tuple[int, int], folder: Path,
+    copy_from: Path | None, *, audio: bool,
+) -> Chosen:  # fmt: skip
+    """Begin a file and throw it away: what does not work is found before the work.
+
+    Says what is left out or lost. Most of the arguments are those of :class:`VideoSink`.
+
+    Args:
+        path: of the file that is meant.
+        options: how to encode.
+        info: of the source.
+        size: of the frames to come, width and height.
+        folder: where it is begun.
+        copy_from: a file of which all but the video is copied.
+        audio: whether its audio is too.
+
+    Returns:
+        What encodes, known to work here.
+
+    Raises:
+        OutputError: the combination of container, codec and audio does not work.
+        ConfigError: an encoder option makes no sense.
+    """
+    chosen = choose_encoder(path, options, info, *size)
+
+    def begin(chosen: Chosen) -> None:
+        trial = folder / f"trial{path.suffix}"
+        with ExitStack() as undo:
+            undo.callback(trial.unlink, missing_ok=True)
+            container = undo.enter_context(av.open(f"file:{trial}", "w"))
+            add_video(container, chosen, info, size)
+            if copy_from is not None:
+                copy = StreamCopy(str(copy_from), container, str(path), audio=audio)
+                undo.callback(copy.close)
+                copy.tell_what_is_left_out()
+            container.start_encoding()
+
+    try:
+        begin(chosen)
+    except _UNUSABLE as error:
+        instead = instead_of(chosen, options, info, *size)
+        reason = getattr(error, "strerror", None) or str(error)
+        width, height = size
+        refused = OutputError(
+            f"{path}: {chosen.codec} at {width}x{height} does not work in this kind of file "
+            f"({reason}); try another --codec or suffix"
+        )
+        if instead is None:
+            raise refused from error
+        try:
+            begin(instead)
+        except _UNUSABLE:
+            raise refused from error
+        _log.warning(
+            "%s does not work here (%s); %s encodes instead", chosen.codec, reason, instead.codec
+        )
+        chosen = instead
+    tell_losses(str(path), chosen, info)
+    return chosen

@@ -115,3 +115,24 @@ def test_a_dry_run_says_what_would_be_and_makes_nothing(shelf, capsys):
     assert [p for p in shelf.iterdir() if p.name.startswith(".")] == []
     assert run(shelf / "shelf", shelf / "out", "--dry-run", "--codec", "h266") == 2
     assert "unknown codec" in capsys.readouterr().out
+    assert run(shelf / "a.mp4", shelf / "x.mp4", "--dry-run", "--compare") == 0
+    assert "384x128" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("x.mp4 --codec prores", "does not work in this kind of file"),
+        ("x.mp4 --report none/page.html", "none does not exist"),
+        ("a.mp4", "is the input itself"),
+        ("none/x.mp4", "none does not exist"),
+    ],
+)
+def test_a_dry_run_fails_where_the_run_would(shelf, capsys, words, said):
+    output, *others = words.split()
+    others = [str(shelf / word) if word.startswith("none") else word for word in others]
+    for dry in (["--dry-run"], []):
+        assert run(shelf / "a.mp4", shelf / output, *others, *dry) == 2
+        told = capsys.readouterr()
+        assert said in (told.out + told.err).replace("\n", " ")
+        assert not (shelf / "x.mp4").exists()

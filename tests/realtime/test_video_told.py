@@ -178,3 +178,45 @@ def test_a_film_cut_off_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture
     with closing(VideoSource(cut)) as source:
         assert 50 < sum(1 for _ in source.frames()) < 150
     assert "and it says 8.0 s; was it cut off?" in caplog.text
+
+
+def test_a_second_picture_is_named_and_lends_the_first_nothing(tmp_path, capsys):
+    one = Clip().write(tmp_path / "one.mkv")
+    two = tmp_path / "two.mkv"
+    with av.open(str(one)) as source, av.open(str(two), "w") as container:
+        streams = [container.add_stream_from_template(source.streams.video[0]) for _ in range(2)]
+        streams[1].metadata.update(title="second camera", language="fra")
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                for stream in streams:
+                    copy = av.Packet(bytes(packet))
+                    copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+                    copy.is_keyframe, copy.stream = packet.is_keyframe, stream
+                    container.mux(copy)
+    output = tmp_path / "out.mkv"
+    assert run(two, output) == 0
+    told = capsys.readouterr().err
+    assert "the first picture is enhanced, others are left out: video h264 fra" in told
+    with av.open(str(output)) as container:
+        (picture,) = container.streams.video
+        assert "title" not in picture.metadata
+        assert picture.metadata.get("language", "und") == "und"
+
+
+def test_the_text_of_quicktimes_chapters_is_not_missed(tmp_path, capsys):
+    source = Clip().write(tmp_path / "in.mp4")
+    with_chapters = tmp_path / "chapters.mp4"
+    with av.open(str(source)) as film, av.open(str(with_chapters), "w") as container:
+        stream = container.add_stream_from_template(film.streams.video[0])
+        chapter = {"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000)}
+        container.set_chapters([chapter | {"metadata": {"title": "One"}}])
+        for packet in film.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    with av.open(str(with_chapters)) as container:
+        assert any(stream.type == "data" for stream in container.streams)
+    assert run(with_chapters, tmp_path / "out.mp4") == 0
+    assert "left out" not in capsys.readouterr().err
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert len(container.chapters()) == 1
