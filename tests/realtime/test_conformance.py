@@ -210,12 +210,12 @@ def test_hardware_that_is_not_there_is_replaced_and_said(tmp_path, caplog):
     enhance(source, output, codec="h264_nvenc")
     assert "h264_nvenc does not work here" in caplog.text
     assert "libx264 encodes instead" in caplog.text
+    assert len(planes_of(output)[1]) == 12
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
     for name in ("h264_nvenc", "libx264"):
         enhance(source, tmp_path / f"{name}.mp4", codec=name, crf=51)
     small, same = (tmp_path / f"{name}.mp4" for name in ("h264_nvenc", "libx264"))
     assert small.stat().st_size == same.stat().st_size < output.stat().st_size
-    assert len(planes_of(output)[1]) == 12
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg: apt-get install ffmpeg")
