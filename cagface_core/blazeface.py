@@ -17,9 +17,9 @@ from typing import Any, Literal, Self, TypeAlias
 import cv2
 import numpy as np
 
-from cagface_core.errors import ConfigError, DeviceError, InputError, WeightsError
+from cagface_core.errors import ConfigError, DeviceError, WeightsError
 from cagface_core.native_log import native_stderr_to_log
-from cagface_core.types import Detection, Face, Image
+from cagface_core.types import Detection, Face, Image, checked_picture
 
 log = logging.getLogger(__name__)
 
@@ -163,20 +163,6 @@ def check_score(min_score: float) -> None:
     """Raise ConfigError for a score outside [0, 1]."""
     if not 0.0 <= min_score <= 1.0:
         raise ConfigError(f"detector min_score is {min_score}: expected 0 to 1")
-
-
-def checked_picture(rgb: Image) -> Image:
-    """Give the picture back, or say in one line why it is none.
-
-    Raises:
-        InputError: not an (H, W, 3) uint8 array with at least one pixel.
-    """
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
-        raise InputError(
-            f"cannot look for faces in an array of shape {rgb.shape}, {rgb.dtype}: "
-            "expected an RGB picture (height, width, 3) of uint8 with at least one pixel"
-        )
-    return rgb
 
 
 def clipped(found: Sequence[Detection], rgb: Image) -> list[Detection]:

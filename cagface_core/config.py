@@ -54,8 +54,12 @@ class EnhancerConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense, with ``ConfigError``."""
+        """Refuse what makes no sense, with ``ConfigError``; paths may be text and text a path."""
+        object.__setattr__(self, "weights", str(self.weights))
+        object.__setattr__(self, "parser", None if self.parser is None else Path(self.parser))
         _check(self.scale, (self.strength,), self.max_crop_px)
+        if self.preset == "":
+            raise ConfigError("preset '' is none; leave it out, and one is chosen")
         if not 0.0 <= self.detail <= 1.0:
             raise ConfigError(f"detail {self.detail} is out of range; expected 0 to 1")
         if self.detail < 1 and self.weights != "detail":

@@ -16,12 +16,11 @@ from cagface_core.blazeface import (
     Closing,
     Range,
     check_score,
-    checked_picture,
     clipped,
 )
 from cagface_core.errors import ConfigError
 from cagface_core.look_team import LookTeam, Models
-from cagface_core.types import Detection, Face, Image
+from cagface_core.types import Detection, Face, Image, checked_picture
 
 
 class Detector(Protocol):

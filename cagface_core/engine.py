@@ -44,7 +44,7 @@ from cagface_core.paths import (
 )  # fmt: skip
 from cagface_core.sparing import Sparing, lacks_memory
 from cagface_core.tiles import tiled
-from cagface_core.types import Image, Picture
+from cagface_core.types import Image, Picture, checked_picture
 from cagface_core.workers import single_threaded
 
 _ONE_PASS_PX = BUCKETS_PX[-1]  # larger pictures go through in tiles
@@ -299,7 +299,12 @@ class Engine:
         return hold(sr, lr, self.sigma_px, seen, colour_px).mul_(127.5)
 
     def upscale(self, rgb: Image, strength: float = 1.0) -> Image:
-        """Super-resolve a picture that is a face: (H, W, 3) to (4H, 4W, 3) uint8 RGB."""
+        """Super-resolve a picture that is a face: (H, W, 3) to (4H, 4W, 3) uint8 RGB.
+
+        Raises:
+            InputError: it is no such picture, or smaller than 8x8.
+        """
+        checked_picture(rgb, 8)
         residual = self.residual([rgb], self.parse([rgb]), 4)[0]
         enhanced = upscale_frame(rgb, 4) + strength * residual
         return np.clip(enhanced + 0.5, 0, 255).astype(np.uint8)

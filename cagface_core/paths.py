@@ -258,8 +258,8 @@ def find_device(name: str) -> torch.device:
         return torch.device("cpu")
     if name not in PATHS and name.partition(":")[0] not in _KINDS:
         raise DeviceError(
-            f"cannot compute on device {name!r}, there is none of that name; expected auto, "
-            f"{', '.join(_KINDS)}, cuda:N, or a path: {', '.join(PATHS)}"
+            f"cannot compute on device {name!r}, there is none of that name; use --device cpu, or "
+            f"auto, cuda, cuda:N, mps; a path may be named as well: {', '.join(PATHS)}"
         )
     try:
         device = torch.device("cuda" if name in ("cuda-graph", "cuda-eager") else name)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cagface_core.errors import InputError
 
 Image: TypeAlias = NDArray[np.uint8]
 """An RGB picture: (H, W, 3), uint8, 0..255, sRGB-encoded, C-contiguous."""
@@ -115,6 +117,10 @@ class Frame:
     planes: Planes | None = None
     foreseen: Foreseen | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what is no picture, with ``InputError``."""
+        checked_picture(self.rgb, 0)  # empty where only planes go on
+
     @property
     def time_s(self) -> float:
         """Presentation time in seconds."""
@@ -203,6 +209,29 @@ class Enhanced:
     timings_ms: Mapping[str, float] = field(default_factory=dict[str, float])
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
     planes: Planes | None = None
+
+
+def checked_picture(rgb: object, least_px: int = 1) -> Image:
+    """Give a picture back, or say in one line why it is none.
+
+    Args:
+        rgb: is expected to be (H, W, 3) uint8 RGB.
+        least_px: H and W are to be at least.
+
+    Raises:
+        InputError: it is not.
+    """
+    found = type(rgb).__name__
+    if isinstance(rgb, np.ndarray):
+        picture = cast("NDArray[Any]", rgb)
+        found = f"an array of shape {picture.shape}, {picture.dtype}"
+        fits = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+        if fits and min(picture.shape[:2]) >= least_px:
+            return picture
+    raise InputError(
+        f"expected an RGB picture, a numpy array (height, width, 3) of uint8, at least {least_px} "
+        f"pixels a side; got {found}"
+    )
 
 
 NO_RGB: Image = np.zeros((0, 0, 3), np.uint8)

@@ -51,6 +51,11 @@ class VideoJob:
     settings: Mapping[str, object] = field(default_factory=dict[str, object])
     """How faces are enhanced, as JSON has it: work that was begun otherwise is not gone on with."""
 
+    def __post_init__(self) -> None:
+        """Take paths as text, too."""
+        for name in ("source", "output"):
+            object.__setattr__(self, name, Path(getattr(self, name)))
+
 
 class Crew(Protocol):
     """Makes a film's pieces elsewhere, several at a time."""

@@ -172,7 +172,9 @@ def test_where_many_are_known_parts_are_not_looked_at(live, crowd):
 )
 @pytest.mark.parametrize("kind", ["live", "tiled"])
 def test_what_is_no_picture_is_refused_in_one_line(kind, wrong, request):
-    with pytest.raises(InputError, match=r"^cannot look for faces in an array of shape .*uint8.*$"):
+    with pytest.raises(
+        InputError, match=r"^expected an RGB picture.*uint8.*got an array of shape.*$"
+    ):
         request.getfixturevalue(kind).detect(wrong)
 
 
