@@ -21,6 +21,8 @@ from realtime.partial_file import PartialFile
 _log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+ALSO_READ = (".avif", ".gif", ".jp2", ".ppm", ".tga")
+"""Kinds of picture that are not made."""
 """Suffixes read from folders and accepted for results."""
 
 MIN_SIDE_PX = 8

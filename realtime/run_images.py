@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from cagface_core import CagfaceError, Frame, Image, InputError, OutputError
 from realtime.images import (
+    ALSO_READ,
     SUFFIXES,
     check_picture_suffix,
     enlarge_alpha,
@@ -72,7 +73,8 @@ def plan_images(job: ImageJob) -> list[tuple[Path, Path]]:
         InputError: nothing to read.
         OutputError: the place does not work; nothing has been done yet.
     """
-    pictures = [picture for source in job.sources for picture in _pictures(source)]
+    # One that is named twice, by two patterns, is one.
+    pictures = list(dict.fromkeys(p for source in job.sources for p in _pictures(source)))
     if not _into_folder(job):
         check_picture_suffix(job.output)
         _refuse_same(job.output, pictures[0])
@@ -84,11 +86,17 @@ def plan_images(job: ImageJob) -> list[tuple[Path, Path]]:
         raise OutputError(f"{job.output}: expected a folder for {len(pictures)} pictures")
     if not job.output.parent.is_dir():
         raise OutputError(f"{job.output}: the folder {job.output.parent} does not exist")
-    planned = [(path, job.output / path.name) for path in pictures]
+    planned = [(path, job.output / _name(path)) for path in pictures]
     for path, output in planned:
         _refuse_same(output, path)
     check_distinct(planned, "pictures")
     return planned
+
+
+def _name(picture: Path) -> str:
+    """What a picture's result is called in a folder: PNG where its kind is only read."""
+    writable = picture.suffix.lower() in SUFFIXES
+    return picture.name if writable else picture.with_suffix(".png").name
 
 
 def _into_folder(job: ImageJob) -> bool:
@@ -100,10 +108,11 @@ def _into_folder(job: ImageJob) -> bool:
 def _pictures(source: Path) -> list[Path]:
     """What a name on a command line stands for: a file, a folder's pictures, a pattern's."""
     if source.is_dir():
-        found = [p for p in source.iterdir() if p.suffix.lower() in SUFFIXES]
+        known = *SUFFIXES, *ALSO_READ
+        found = [p for p in source.iterdir() if p.suffix.lower() in known]
         pictures = sorted(p for p in found if p.is_file() and not p.name.startswith("."))
         if not pictures:
-            raise InputError(f"{source} holds no pictures; expected {', '.join(SUFFIXES)}")
+            raise InputError(f"{source} holds no pictures; expected {', '.join(known)}")
         return pictures
     if source.exists():
         return [source]

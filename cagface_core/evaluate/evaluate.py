@@ -104,7 +104,6 @@ def evaluate(plan: Evaluation) -> Results:
     photos = spread(read_photos(plan.data, plan.split), plan.limit)
     device = find_device(plan.device)
     methods = find_methods(plan.data, plan.weights, plan.retrained, plan.peers, plan.device)
-    claim_folder(plan.out)
     notes: list[str] = []
     protocols = [protocol for protocol in PROTOCOLS if protocol.name in plan.protocols]
     if importlib.util.find_spec("av") is None:
@@ -116,6 +115,7 @@ def evaluate(plan: Evaluation) -> Results:
     with ExitStack() as stack:
         landmarks = plan.landmarks and stack.enter_context(Landmarks(plan.landmarks))
         judge = _Judge(ParserFeatures(plan.parser, device), landmarks, device, notes)
+        claim_folder(plan.out)  # now that nothing of the command can be wrong
         lr, _ = PROTOCOLS[0].pair(photos[0])
         times_ms = {method.name: milliseconds(method, lr) for method in methods}
         measured = [_measure(p, p.photos(photos), methods, judge) for p in protocols]

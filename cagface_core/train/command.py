@@ -20,6 +20,7 @@ from cagface_core.train import parser as parser_training
 from cagface_core.train import peers as peers_training
 from cagface_core.train import sr as sr_training
 from cagface_core.train.claim import check
+from cagface_core.train.photos import find_manifest
 from cagface_core.train.ranks import joined, rank
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ def execute(arguments: argparse.Namespace) -> None:
         _, kind, run = _TRAININGS[what]
         plan = kind(**{item.name: options[item.name] for item in fields(kind)})
         check(plan)
+        find_manifest(plan.data)  # before its folder is taken
         try:
             path = run(plan)
         except KeyboardInterrupt:

@@ -43,6 +43,14 @@ class Photo:
     tag: str
 
 
+def find_manifest(data_dir: Path) -> Path:
+    """The list of a photo set. Raises ``InputError`` where there is none."""
+    manifest = data_dir / "train_photos" / "manifest.csv"
+    if not manifest.is_file():
+        raise InputError(f"no photo set in {data_dir}: expected {manifest}; give --data its folder")
+    return manifest
+
+
 def read_photos(data_dir: Path, split: str) -> list[Photo]:
     """List the photos of a split, in the manifest's order.
 
@@ -52,9 +60,7 @@ def read_photos(data_dir: Path, split: str) -> list[Photo]:
     Raises:
         InputError: there is no photo set, or it mixes a group over splits.
     """
-    manifest = data_dir / "train_photos" / "manifest.csv"
-    if not manifest.is_file():
-        raise InputError(f"no photo set in {data_dir}: expected {manifest}; give --data its folder")
+    manifest = find_manifest(data_dir)
     with manifest.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     split_of: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from cagface_core.errors import ConfigError, OutputError
+from cagface_core.errors import ConfigError, InputError, OutputError
 from cagface_core.train.claim import check, claim
+from cagface_core.train.command import configure, execute
 from cagface_core.train.parser import ParserTraining
 from cagface_core.train.plan import SRTraining
 
@@ -65,3 +67,14 @@ def test_a_folder_that_cannot_be_one(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="give --out another folder"):
         claim(tmp_path / "file", "sr", SRTraining(data=tmp_path, out=tmp_path / "file"))
+
+
+@pytest.mark.parametrize("what", ["sr", "parser", "ablation", "peers"])
+def test_a_mistake_in_the_data_leaves_no_folder(tmp_path: Path, what: str):
+    out = tmp_path / "out"
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    words = [what, "--data", str(tmp_path / "none"), "--out", str(out)]
+    with pytest.raises(InputError, match="no photo set"):
+        execute(parser.parse_args(words))
+    assert not out.exists()
