@@ -78,7 +78,10 @@ def read_picture(path: Path) -> Picture:
             f"{path}: not a picture that can be read; expected PNG, JPEG, WebP, TIFF or BMP"
         ) from error
     except Pil.DecompressionBombError as error:
-        raise InputError(f"{path}: {error}; scale it down or cut it first") from error
+        most = 2 * (Pil.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise InputError(
+            f"{path}: has more than {most} million pixels; scale it down or cut it first"
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError, TypeError) as error:
         # Pillow reports damage as any of these, depending on the format.
         raise InputError(
