@@ -149,7 +149,7 @@ class StreamCopy:
 
     def _holds_chapters(self, stream: Stream) -> bool:
         """Whether it is the text that QuickTime's chapters are, which are taken as such."""
-        return stream.type == "data" and bool(self._input.chapters())
+        return stream.type == "data" and 0 < stream.frames == len(self._input.chapters())
 
     def _convert(self, stream: Stream, error: ValueError) -> None:
         """Take audio in another coding, where there is one that loses nothing."""
@@ -226,16 +226,18 @@ class StreamCopy:
             offsets: by stream, the seconds that its times are moved by.
         """
         index, base, dts = packet.stream.index, packet.time_base, packet.dts or 0
-        moved = round(offsets[index] / base)
+        moved, is_audio = round(offsets[index] / base), packet.stream.type == "audio"
         last, end = ends.get(index, (dts + moved - 1, dts + moved))
         if (end - dts - moved) * base > JUMP_S:
             # Subtitles may have ended long ago: what goes on beside them tells by how much.
             beside = max(offsets.values())
-            alone = packet.stream.type == "audio" or beside <= offsets[index]
+            alone = is_audio or beside <= offsets[index]
             offsets[index] = (end - dts) * base if alone else beside
             moved = round(offsets[index] / base)
-        if dts + moved <= last:  # containers refuse times that stand still or run back
+        # Containers refuse times that run back, and of sound those that stand still.
+        if is_audio and dts + moved <= last:
             moved = max(end, last + 1) - dts
+        moved = max(moved, last - dts)
         packet.dts = dts + moved
         if packet.pts is not None:
             packet.pts += moved

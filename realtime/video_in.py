@@ -100,6 +100,15 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def _has_no_end(container: InputContainer) -> bool:
+    """Whether nothing tells where a stream ends, as of a camera's: no duration, no length.
+
+    The length of a playlist is not that of the film.
+    """
+    lists = container.format.name.split(",")[0] in ("hls", "dash")
+    return container.duration is None and (lists or container.size <= 0)
+
+
 class VideoSource:
     """Frames of the first real video stream, upright, with their exact timestamps.
 
@@ -133,7 +142,7 @@ class VideoSource:
         self._loop = loop
         self._damaged = 0
         self._container = open_input(self._location, demuxer, url=url)
-        self._live = self._container.duration is None if live is None else live
+        self._live = _has_no_end(self._container) if live is None else live
         try:
             self._stream = stream = self._choose_stream()
             if stream.metadata.get("alpha_mode") == "1":

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice, pairwise
 
+import av
 import cv2
 import pytest
 
@@ -142,7 +143,33 @@ def test_a_camera_that_speaks_http_is_live_and_comes_back(http):
     assert frames[0].captured_s is not None
 
 
-def test_a_film_by_http_is_a_film(http, caplog):
+class Pipe:
+    """What cannot be gone back in, so that a film's head tells no duration."""
+
+    def __init__(self):
+        self.written = b""
+
+    def write(self, data):
+        self.written += bytes(data)
+        return len(data)
+
+
+def test_a_film_by_http_that_tells_no_duration_ends_all_the_same(http, tmp_path):
+    pipe = Pipe()
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        with av.open(pipe, "w", format="matroska") as container:
+            stream = container.add_stream_from_template(film.streams.video[0])
+            for packet in film.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    container.mux(packet)
+    Http.film = pipe.written
+    with closing(open_source(f"{http}/film.mkv")) as film:
+        assert not film.info.live
+        assert len(list(film.frames())) == 12
+
+
+def test_a_film_by_http_is_a_film(http):
     with closing(open_source(f"{http.upper().replace('ME:SECRET', 'me:secret')}/film.mp4")) as film:
         assert not film.info.live
         assert len(list(film.frames())) == 12
