@@ -156,13 +156,15 @@ class Pipe:
 
 def test_a_film_by_http_that_tells_no_duration_ends_all_the_same(http, tmp_path):
     pipe = Pipe()
-    with av.open(str(tmp_path / "film.mp4")) as film:
-        with av.open(pipe, "w", format="matroska") as container:
-            stream = container.add_stream_from_template(film.streams.video[0])
-            for packet in film.demux(video=0):
-                if packet.dts is not None:
-                    packet.stream = stream
-                    container.mux(packet)
+    with (
+        av.open(str(tmp_path / "film.mp4")) as film,
+        av.open(pipe, "w", format="matroska") as container,
+    ):
+        stream = container.add_stream_from_template(film.streams.video[0])
+        for packet in film.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
     Http.film = pipe.written
     with closing(open_source(f"{http}/film.mkv")) as film:
         assert not film.info.live
