@@ -228,9 +228,9 @@ def checked_picture(rgb: object, least_px: int = 1) -> Image:
         fits = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
         if fits and min(picture.shape[:2]) >= least_px:
             return picture
+    least = f", at least {least_px} pixels a side" if least_px else ""
     raise InputError(
-        f"expected an RGB picture, a numpy array (height, width, 3) of uint8, at least {least_px} "
-        f"pixels a side; got {found}"
+        f"expected an RGB picture, a numpy array (height, width, 3) of uint8{least}; got {found}"
     )
 
 

@@ -71,7 +71,8 @@ class _Trial:
         self._piece.finish()
 
     def close(self) -> None:
-        """Nothing else is open."""
+        """Let go of the file, also where it was broken off."""
+        self._piece.discard()
 
 
 def plan_of(job: VideoJob, make_enhancer: Callable[[], RunEnhancer[StateT]]) -> list[str]:
@@ -98,6 +99,7 @@ def plan_of(job: VideoJob, make_enhancer: Callable[[], RunEnhancer[StateT]]) -> 
         enhancer = stack.enter_context(closing(in_own_thread(make_enhancer)))
         path = folder / "piece.mkv"
         sink = _Trial(PieceFile(path, chosen, info, (width, height)))
+        stack.enter_context(closing(sink))
         stats = Stats()
         part = _Part(film, first, _TRIED)
         run_loop(

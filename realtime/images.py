@@ -21,9 +21,9 @@ from realtime.partial_file import PartialFile
 _log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-ALSO_READ = (".avif", ".gif", ".jp2", ".ppm", ".tga")
-"""Kinds of picture that are not made."""
 """Suffixes read from folders and accepted for results."""
+
+_ONLY_READ = (".avif", ".gif", ".jp2", ".ppm", ".tga")
 
 MIN_SIDE_PX = 8
 """Smaller pictures hold nothing that could be enhanced."""
@@ -177,6 +177,12 @@ def _to_rgb(picture: Pil.Image, icc: bytes | None) -> tuple[Pil.Image, bytes | N
 
 def _srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(cast(Any, ImageCms.createProfile("sRGB")))
+
+
+def only_read() -> list[str]:
+    """Suffixes read from folders, as far as this Pillow can, of kinds that are not made."""
+    known = Pil.registered_extensions()
+    return [suffix for suffix in _ONLY_READ if suffix in known]
 
 
 def check_picture_suffix(path: Path) -> None:

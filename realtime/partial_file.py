@@ -30,8 +30,10 @@ def check_output(
         raise OutputError(f"{final}: the folder {folder} does not exist; make it first")
     if not folder.is_dir():
         raise OutputError(f"{final}: {folder} is a file, expected a folder; choose another place")
-    special = final.exists() and not final.is_file()  # /dev/stdout is written to as it is
-    if not special and not os.access(folder, os.W_OK):
+    reachable = os.access(folder, os.X_OK)
+    special = reachable and (final.is_symlink() or (final.exists() and not final.is_file()))
+    # What is special is written to as it is: /dev/stdout.
+    if not reachable or (not special and not os.access(folder, os.W_OK)):
         raise OutputError(
             f"{final}: cannot write in {folder} (no permission, or a read-only disk); "
             "choose another folder"

@@ -12,10 +12,10 @@ from typing import Protocol, TypeVar
 
 from cagface_core import CagfaceError, Frame, Image, InputError, OutputError
 from realtime.images import (
-    ALSO_READ,
     SUFFIXES,
     check_picture_suffix,
     enlarge_alpha,
+    only_read,
     read_picture,
     write_picture,
 )
@@ -86,17 +86,20 @@ def plan_images(job: ImageJob) -> list[tuple[Path, Path]]:
         raise OutputError(f"{job.output}: expected a folder for {len(pictures)} pictures")
     if not job.output.parent.is_dir():
         raise OutputError(f"{job.output}: the folder {job.output.parent} does not exist")
-    planned = [(path, job.output / _name(path)) for path in pictures]
+    taken = {path.name for path in pictures}
+    planned = [(path, job.output / _name(path, taken)) for path in pictures]
     for path, output in planned:
         _refuse_same(output, path)
     check_distinct(planned, "pictures")
     return planned
 
 
-def _name(picture: Path) -> str:
+def _name(picture: Path, taken: set[str]) -> str:
     """What a picture's result is called in a folder: PNG where its kind is only read."""
-    writable = picture.suffix.lower() in SUFFIXES
-    return picture.name if writable else picture.with_suffix(".png").name
+    if picture.suffix.lower() in SUFFIXES:
+        return picture.name
+    name = picture.with_suffix(".png").name
+    return f"{picture.name}.png" if name in taken else name
 
 
 def _into_folder(job: ImageJob) -> bool:
@@ -108,7 +111,7 @@ def _into_folder(job: ImageJob) -> bool:
 def _pictures(source: Path) -> list[Path]:
     """What a name on a command line stands for: a file, a folder's pictures, a pattern's."""
     if source.is_dir():
-        known = *SUFFIXES, *ALSO_READ
+        known = *SUFFIXES, *only_read()
         found = [p for p in source.iterdir() if p.suffix.lower() in known]
         pictures = sorted(p for p in found if p.is_file() and not p.name.startswith("."))
         if not pictures:

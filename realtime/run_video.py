@@ -53,8 +53,9 @@ class VideoJob:
 
     def __post_init__(self) -> None:
         """Take paths as text, too."""
-        for name in ("source", "output"):
-            object.__setattr__(self, name, Path(getattr(self, name)))
+        for name in ("source", "output", "report"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
 
 
 class Crew(Protocol):

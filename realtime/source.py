@@ -149,8 +149,12 @@ def shown_as(spec: str) -> str:
     scheme, mark, rest = spec.partition("://")
     if not mark or scheme.startswith("lavfi:"):
         return spec
+    rest = rest.partition("?")[0]
     host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
+    port = host.rpartition(":")[2] if ":" in host.rpartition("]")[2] else "0"
+    if "@" in path and not (port.isdecimal() or "@" in host):  # a password that has a "/"
+        return f"{scheme}://{rest.rpartition('@')[2]}"
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def is_camera(spec: str) -> bool:

@@ -18,8 +18,10 @@ _RECENT = 150
 """What `Stats.recent` looks at: five seconds at 30 Hz."""
 
 _RATE_WINDOW = 61
-_GONE_S = 1.0  # a source that gave nothing for so long was gone, and has no rate meanwhile
 """Rates are those over 60 intervals."""
+
+_GONE_S = 1.0
+"""A source that gave nothing for so long was gone, and has no rate meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,8 +136,10 @@ def _check_address(url: str, scheme: str) -> None:
     try:
         place = urlsplit(url)
         host, port = place.hostname, place.port
-    except ValueError as error:
-        raise ConfigError(f"--stream: that URL's port is not possible ({error})") from error
+    except ValueError:  # whose words may hold a password
+        raise ConfigError(
+            f"--stream: that URL's host or port is not possible; expected {scheme}://HOST:PORT"
+        ) from None
     if not (host or "listen" in place.query or "mode=listener" in place.query):
         raise ConfigError(f"--stream: that URL names no host; expected {scheme}://HOST:PORT")
     if port is None and not scheme.startswith("rtmp"):

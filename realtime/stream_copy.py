@@ -66,6 +66,7 @@ class StreamCopy:
         self._left: list[str] = []
         self._others: list[str] = []
         self._has_picture = False
+        self._moved = 0
         self._changed: list[str] = []
         self.video_metadata: dict[str, str] = {}
         """What the input says of its video: language, title."""
@@ -207,6 +208,11 @@ class StreamCopy:
                 _log.warning("%s: audio cut off, copied up to the cut", self._path)
                 return
             if packet is None:
+                if self._moved:
+                    _log.warning(
+                        "%s: the times of %d packets of sound or subtitles did not rise and were "
+                        "moved", self._path, self._moved,
+                    )  # fmt: skip
                 return
             if packet.dts is None and packet.size and _is_cover(packet.stream):
                 packet.pts = packet.dts = 0  # a cover picture has no time
@@ -228,7 +234,7 @@ class StreamCopy:
         index, base, dts = packet.stream.index, packet.time_base, packet.dts or 0
         moved, is_audio = round(offsets[index] / base), packet.stream.type == "audio"
         last, end = ends.get(index, (dts + moved - 1, dts + moved))
-        if (end - dts - moved) * base > JUMP_S:
+        if ((end if is_audio else last) - dts - moved) * base > JUMP_S:
             # Subtitles may have ended long ago: what goes on beside them tells by how much.
             beside = max(offsets.values())
             alone = is_audio or beside <= offsets[index]
@@ -238,6 +244,7 @@ class StreamCopy:
         if is_audio and dts + moved <= last:
             moved = max(end, last + 1) - dts
         moved = max(moved, last - dts)
+        self._moved += moved != 0
         packet.dts = dts + moved
         if packet.pts is not None:
             packet.pts += moved

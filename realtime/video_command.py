@@ -238,7 +238,7 @@ def _dry_run(
             continue
         try:
             job = _job(item, arguments, options)
-            if single:
+            if single or job.output.parent.is_dir():  # for several it is made
                 check_places(job)
             lines = plan_of(job, lambda: context.make_enhancer(options))
         except CagfaceError as error:

@@ -34,6 +34,8 @@ _SHORT_S, _SHORT_SHARE = 2, Fraction(5, 100)
 
 JUMP_S = 1
 """Times that run back by more than this belong to another clock; by less, to frames in disorder."""
+_NARROWEST = 8
+"""Pixels are not narrower or wider than this."""
 _NETWORK_TIMEOUT_S = (10.0, 5.0)
 """To open, and between two packets."""
 
@@ -103,10 +105,10 @@ def _reason(error: Exception) -> str:
 def _has_no_end(container: InputContainer) -> bool:
     """Whether nothing tells where a stream ends, as of a camera's: no duration, no length.
 
-    The length of a playlist is not that of the film.
+    Playlists come piece by piece, each at once: they are held to their own times, as films are.
     """
     lists = container.format.name.split(",")[0] in ("hls", "dash")
-    return container.duration is None and (lists or container.size <= 0)
+    return not lists and container.duration is None and container.size <= 0
 
 
 class VideoSource:
@@ -139,17 +141,16 @@ class VideoSource:
         self._name = shown_as(self._location) if url else self._location
         self._demuxer = demuxer
         self._url = url
-        self._loop = loop
         self._damaged = 0
         self._container = open_input(self._location, demuxer, url=url)
-        self._live = _has_no_end(self._container) if live is None else live
         try:
+            self._live = _has_no_end(self._container) if live is None else live
+            self._loop = loop and not self._live  # whoever opens it again waits before
             self._stream = stream = self._choose_stream()
             if stream.metadata.get("alpha_mode") == "1":
                 _log.warning("%s: its transparency, as WebM has it, is left out", self._name)
             time_base = stream.time_base or Fraction(1, 90_000)
             aspect = stream.sample_aspect_ratio or Fraction(1)
-            self._square = Fraction(1) if planes else aspect
             self._deinterlacer = Deinterlacer(self._name, time_base, aspect)
             self._decoder = self._decode(stream)
             first = next(self._decoder, None)
@@ -162,8 +163,12 @@ class VideoSource:
         tags = tags_of(first)
         self._converter = ColourConverter(tags)
         self._orientation = _orientation(first)
-        self._size = width, height = self._in_square_pixels(first)
         self._reader = PlaneReader(first, tags, self._orientation) if planes else None
+        self._stored: tuple[int, int] | None = None
+        self._size = first.width, first.height
+        if not planes:
+            self._fit_square_pixels(first)
+        width, height = self._size
 
         turned = self._orientation.transpose
         told = (stream.average_rate, stream.base_rate, stream.guessed_rate)
@@ -176,9 +181,9 @@ class VideoSource:
             time_base=time_base,
             rate=rate,
             frame_count=self._estimate_frames(stream, rate),
-            end_pts=None if stream.duration is None or loop else start + stream.duration,
+            end_pts=None if stream.duration is None or self._loop else start + stream.duration,
             live=self._live,
-            sample_aspect_ratio=(1 / aspect if turned else aspect) / self._square,
+            sample_aspect_ratio=Fraction(1) if not planes else 1 / aspect if turned else aspect,
             colour=tags,
             pix_fmt=planar_format(first.format),
             hdr=read_hdr(
@@ -216,7 +221,7 @@ class VideoSource:
                 if number <= first:
                     continue
                 if self._reader is None:
-                    self._size = self._in_square_pixels(decoded)
+                    self._fit_square_pixels(decoded)
                 yield self._frame(decoded, pts)
             if not self._loop or last_pts is None:
                 break
@@ -265,10 +270,19 @@ class VideoSource:
         """Close the file or stream."""
         self._container.close()
 
-    def _in_square_pixels(self, decoded: av.VideoFrame) -> tuple[int, int]:
-        """The size of a stored picture with none of its pixels lost."""
-        wide, high = max(self._square, Fraction(1)), max(1 / self._square, Fraction(1))
-        return round(decoded.width * wide), round(decoded.height * high)
+    def _fit_square_pixels(self, decoded: av.VideoFrame) -> None:
+        """Take over the size of a stored picture, in square pixels, of which none is lost."""
+        stored = decoded.width, decoded.height
+        if stored == self._stored:
+            return
+        # The file's word is the first one; of what comes later only the coding tells.
+        changed, self._stored = self._stored is not None, stored
+        coded = self._stream.codec_context.sample_aspect_ratio if changed else None
+        aspect = coded or self._stream.sample_aspect_ratio
+        if not aspect or not 1 / _NARROWEST <= aspect <= _NARROWEST:  # broken, rather than meant
+            aspect = Fraction(1)
+        wide, high = max(aspect, Fraction(1)), max(1 / aspect, Fraction(1))
+        self._size = round(decoded.width * wide), round(decoded.height * high)
 
     def _frame(self, decoded: av.VideoFrame, pts: int) -> Frame:
         return Frame(
@@ -287,7 +301,8 @@ class VideoSource:
     def _rewind(self) -> None:
         self._container.close()
         self._container = open_input(self._location, self._demuxer, url=self._url)
-        self._decoder = self._decode(self._choose_stream())
+        self._stream = self._choose_stream()
+        self._decoder = self._decode(self._stream)
 
     def _choose_stream(self) -> VideoStream:
         if self._container.format.name.endswith("_pipe") or self._container.format.name in (

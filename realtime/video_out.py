@@ -15,7 +15,7 @@ from typing import Any
 import av
 import av.error
 
-from cagface_core import Frame, OutputError
+from cagface_core import ConfigError, Frame, OutputError
 from realtime.ahead import Piece
 from realtime.encoders import Chosen, EncodeOptions, choose_encoder, instead_of, tell_losses
 from realtime.join import Joined, join, what_cannot_be_held
@@ -70,6 +70,7 @@ class VideoSink:
                 path, options or EncodeOptions(), info, self._size, journal.folder,
                 copy_from, audio=audio,
             )  # fmt: skip
+            tell_losses(str(path), self._chosen, info)
             self._piece: PieceFile | None = None
             self._start = 0
             self._undo = undo.pop_all()
@@ -173,7 +174,7 @@ def rehearse(
 ) -> Chosen:  # fmt: skip
     """Begin a file and throw it away: what does not work is found before the work.
 
-    Says what is left out or lost. Most of the arguments are those of :class:`VideoSink`.
+    Says what is left out. Most of the arguments are those of :class:`VideoSink`.
 
     Args:
         path: of the file that is meant.
@@ -195,6 +196,7 @@ def rehearse(
 
     def begin(chosen: Chosen) -> None:
         trial = folder / f"trial{path.suffix}"
+        copy = None
         with ExitStack() as undo:
             undo.callback(trial.unlink, missing_ok=True)
             container = undo.enter_context(av.open(f"file:{trial}", "w"))
@@ -202,14 +204,20 @@ def rehearse(
             if copy_from is not None:
                 copy = StreamCopy(str(copy_from), container, str(path), audio=audio)
                 undo.callback(copy.close)
-                copy.tell_what_is_left_out()
             container.start_encoding()
+            if copy is not None:
+                copy.tell_what_is_left_out()
 
     try:
         begin(chosen)
     except _UNUSABLE as error:
-        instead = instead_of(chosen, options, info, *size)
         reason = getattr(error, "strerror", None) or str(error)
+        try:
+            instead = instead_of(chosen, options, info, *size)
+        except ConfigError as unknown:
+            raise ConfigError(
+                f"{chosen.codec} does not work here ({reason}), and {unknown}"
+            ) from error
         width, height = size
         refused = OutputError(
             f"{path}: {chosen.codec} at {width}x{height} does not work in this kind of file "
@@ -225,5 +233,4 @@ def rehearse(
             "%s does not work here (%s); %s encodes instead", chosen.codec, reason, instead.codec
         )
         chosen = instead
-    tell_losses(str(path), chosen, info)
     return chosen

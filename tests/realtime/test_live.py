@@ -133,6 +133,7 @@ def test_numbers_that_are_none(words, capsys):
         ("--webcam lavfi:testsrc --stream udp://", "names no host"),
         ("--webcam lavfi:testsrc --stream udp://127.0.0.1", "names no port"),
         ("--webcam lavfi:testsrc --stream tcp://127.0.0.1:99999", "port is not possible"),
+        ("--webcam lavfi:testsrc --stream rtmp://me:s3cr3t#x@host/app", "port is not possible"),
         ("--webcam lavfi:testsrc --snapshots pyproject.toml", "is a file, expected a folder"),
     ],
 )
@@ -143,7 +144,9 @@ def test_what_can_never_work_is_refused_before_anything_is_loaded(words, said, c
     except SystemExit as left:
         code = left.code
     assert (code, made) == (2, [])
-    assert said in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert said in told
+    assert "s3cr3t" not in told
 
 
 def test_a_mistake_in_the_source_loads_nothing(capsys):

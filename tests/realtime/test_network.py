@@ -12,6 +12,7 @@ import time
 from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice, pairwise
+from pathlib import Path
 
 import av
 import cv2
@@ -102,9 +103,18 @@ class Http(BaseHTTPRequestHandler):
     """An IP camera, which never ends and says no length, and a film."""
 
     film = b""
+    playlist: Path
+    asked = 0
 
     def do_GET(self):
+        Http.asked += 1
         self.send_response(200)
+        if self.path.startswith("/list"):
+            data = (self.playlist.parent / Path(self.path).name).read_bytes()
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+            return
         if self.path.startswith("/film"):
             self.send_header("Content-Length", str(len(self.film)))
             self.end_headers()
@@ -112,7 +122,7 @@ class Http(BaseHTTPRequestHandler):
             return
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
         self.end_headers()
-        for index in range(40):
+        for index in range(2 if self.path.startswith("/short") else 40):
             jpeg = cv2.imencode(".jpg", picture(index, 96, 64))[1].tobytes()
             head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             with suppress(OSError):
@@ -171,6 +181,34 @@ def test_a_film_by_http_that_tells_no_duration_ends_all_the_same(http, tmp_path)
         assert len(list(film.frames())) == 12
 
 
+def test_who_ends_at_once_is_not_asked_again_and_again(http):
+    Http.asked = 0
+    with closing(open_source(f"{http}/short", loop=True)) as source:
+        end_s = time.monotonic() + 2
+        for _ in source.frames():
+            if time.monotonic() > end_s:
+                break
+    assert 2 <= Http.asked <= 6
+
+
+def test_a_playlist_without_an_end_is_held_to_its_times(http, tmp_path):
+    """Its pieces come at once: taken as a camera's they would be shown in bursts."""
+    Http.playlist = tmp_path / "list.m3u8"
+    options = {"hls_flags": "omit_endlist", "hls_time": "1"}
+    with (
+        av.open(str(tmp_path / "film.mp4")) as film,
+        av.open(str(Http.playlist), "w", format="hls", options=options) as container,
+    ):
+        stream = container.add_stream_from_template(film.streams.video[0])
+        for packet in film.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    assert "ENDLIST" not in Http.playlist.read_text()
+    with closing(open_source(f"{http}/list.m3u8")) as source:
+        assert not source.info.live
+
+
 def test_a_film_by_http_is_a_film(http):
     with closing(open_source(f"{http.upper().replace('ME:SECRET', 'me:secret')}/film.mp4")) as film:
         assert not film.info.live
@@ -220,6 +258,9 @@ def test_ctrl_c_does_not_wait_for_a_stream_that_sends_nothing():
         ("rtsp://cam.local/live", "rtsp://cam.local/live"),
         ("rtsp://me:secret@cam:554/a@b?token=1", "rtsp://cam:554/a@b"),
         ("udp://127.0.0.1:1234?timeout=1", "udp://127.0.0.1:1234"),
+        ("rtsp://me:s3c/ret@cam:554/x?y=z@w", "rtsp://cam:554/x"),
+        ("rtsp://[::1]:554/a@b", "rtsp://[::1]:554/a@b"),
+        ("http://cam/a@b", "http://cam/a@b"),
     ],
 )
 def test_a_source_is_named_without_its_secrets(spec, shown):

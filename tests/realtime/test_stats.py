@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cagface_core import Enhanced, Face, Outcome, OutputError
+from realtime.partial_file import check_output
 from realtime.report import stats_table, write_stats_json
 from realtime.stats import Stats
 from tests.realtime.helpers import picture
@@ -74,6 +75,13 @@ def test_table_and_json(tmp_path, monkeypatch):
         with pytest.raises(OutputError, match="No space left"):
             write_stats_json(tmp_path / "s.json", summary)
     assert [path.name for path in tmp_path.iterdir()] == ["s.json"]
+    assert (tmp_path / "s.json").read_bytes() == before
+    link = tmp_path / "link.json"  # as /dev/stdout is
+    link.symlink_to(tmp_path / "s.json")
+    check_output(link, overwrite=True)
+    (tmp_path / "s.json").write_text("")
+    write_stats_json(link, summary)
+    assert link.is_symlink()
     assert (tmp_path / "s.json").read_bytes() == before
     write_stats_json(Path(os.devnull), summary)
     assert not Path(os.devnull).is_file()
