@@ -257,20 +257,20 @@ def find_device(name: str) -> torch.device:
     if name in CPU_PATHS:
         return torch.device("cpu")
     if name not in PATHS and name.partition(":")[0] not in _KINDS:
-        raise DeviceError(
-            f"cannot compute on device {name!r}, there is none of that name; use --device cpu, or "
-            f"auto, cuda, cuda:N, mps; a path may be named as well: {', '.join(PATHS)}"
-        )
+        raise _no_device(name, f"expected {', '.join(_KINDS)}")
     try:
         device = torch.device("cuda" if name in ("cuda-graph", "cuda-eager") else name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0]
-        raise DeviceError(
-            f"cannot compute on device {name!r} ({reason}); use --device cpu, or auto; "
-            f"a path may be named as well: {', '.join(PATHS)}"
-        ) from error
+        raise _no_device(name, str(error).splitlines()[0].partition(". ")[0]) from error
     return device
+
+
+def _no_device(name: str, reason: str) -> DeviceError:
+    return DeviceError(
+        f"cannot compute on device {name!r} ({reason}); use --device cpu, or auto; "
+        f"a path may be named as well: {', '.join(PATHS)}"
+    )
 
 
 @cache

@@ -31,9 +31,7 @@ def check_output(
     if not folder.is_dir():
         raise OutputError(f"{final}: {folder} is a file, expected a folder; choose another place")
     reachable = os.access(folder, os.X_OK)
-    special = reachable and (final.is_symlink() or (final.exists() and not final.is_file()))
-    # What is special is written to as it is: /dev/stdout.
-    if not reachable or (not special and not os.access(folder, os.W_OK)):
+    if not reachable or not (written_through(final) or os.access(folder, os.W_OK)):
         raise OutputError(
             f"{final}: cannot write in {folder} (no permission, or a read-only disk); "
             "choose another folder"
@@ -42,6 +40,11 @@ def check_output(
         raise OutputError(f"{final} is a folder, expected a file name; add one")
     if final.exists() and not overwrite:
         raise OutputError(f"{final} exists already; {instead}")
+
+
+def written_through(final: Path) -> bool:
+    """Whether a name is written to as it is, and no file put in its place: a link, a device."""
+    return final.is_symlink() or (final.exists() and not final.is_file())
 
 
 def check_apart(place: Path, *others: Path) -> None:

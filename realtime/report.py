@@ -23,7 +23,7 @@ from rich.text import Text
 
 from cagface_core import OutputError
 from realtime.batch import VideoResult
-from realtime.partial_file import PartialFile
+from realtime.partial_file import PartialFile, written_through
 from realtime.run_images import ImageResult
 from realtime.stats import Stats, Summary
 
@@ -149,8 +149,7 @@ def video_table(results: Iterable[VideoResult]) -> Table:
 def write_stats_json(path: Path, summary: Summary) -> None:
     """Write the summary as JSON, whole or not at all. Raises `OutputError`."""
     text = json.dumps(dataclasses.asdict(summary), indent=2) + "\n"
-    special = path.is_symlink() or (path.exists() and not path.is_file())  # as /dev/stdout
-    part = None if special else PartialFile(path, overwrite=True)
+    part = None if written_through(path) else PartialFile(path, overwrite=True)
     try:
         (part.path if part else path).write_text(text, encoding="utf-8")
         if part:
