@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
@@ -68,6 +69,11 @@ class Closing(ABC):
     ) -> None:
         """Close."""
         self.close()
+
+
+_MAKING_IMAGES = threading.Lock()
+"""MediaPipe declares its C functions' arguments anew for each image, while another thread may be
+calling them: "'cell' object is not callable", for what was declared before is gone."""
 
 
 class BlazeFaceDetector(Closing):
@@ -151,9 +157,10 @@ class BlazeFaceDetector(Closing):
     def _run(self, rgb: Image) -> list[Any]:
         if self._task is None:
             raise ValueError("the face detector was closed: open a new one")
-        image = self._mediapipe.Image(
-            image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb)
-        )
+        with _MAKING_IMAGES:
+            image = self._mediapipe.Image(
+                image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb)
+            )
         chatty = next(_looks_made) < _CHATTY_LOOKS
         with native_stderr_to_log(log) if chatty else nullcontext():
             return self._task.detect(image).detections
