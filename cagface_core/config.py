@@ -36,8 +36,8 @@ class EnhancerConfig:
         max_faces: the largest faces of a frame that are enhanced, at most this many.
         max_crop_px: the largest crop the network sees at native resolution; a larger one it sees
             shrunk to this, and what is finer than that comes from the frame. 0 means no limit:
-            large faces go through in tiles. None chooses by mode and device: live 96 on a
-            processor and 256 on a GPU, files 256 on a processor, no limit otherwise.
+            large faces go through in tiles. None chooses by mode and device: 384 for files
+            on a processor and live on a GPU, live on a processor 96, no limit otherwise.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or a path by its name, see
             ``cagface_core.paths.PATHS``.
     """
@@ -131,11 +131,14 @@ class Rung(NamedTuple):
 
 _USUAL = {
     "live": {
-        "cpu": (Rung("pico", 96), Rung("pico", 192), Rung("nano", 192), Rung("small", 192)),
-        "cuda": (Rung("small", 256),),
-        "mps": (Rung("nano", 256), Rung("small", 256)),
+        "cpu": (
+            Rung("pico", 96), Rung("pico", 192),
+            Rung("pico", 384), Rung("nano", 384), Rung("small", 384),
+        ),
+        "cuda": (Rung("small", 384),),
+        "mps": (Rung("nano", 256), Rung("nano", 384), Rung("small", 384)),
     },
-    "file": {"cpu": (Rung("nano", 256),), "cuda": (Rung("small", 0),), "mps": (Rung("nano", 0),)},
+    "file": {"cpu": (Rung("nano", 384),), "cuda": (Rung("small", 0),), "mps": (Rung("nano", 0),)},
     "image": {"cpu": (Rung("nano", 0),), "cuda": (Rung("small", 0),), "mps": (Rung("nano", 0),)},
 }
 

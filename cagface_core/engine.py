@@ -25,7 +25,7 @@ from cagface_core.attention import (
 from cagface_core.bisenet import INPUT_PX
 from cagface_core.consistency import SIGMA_PX, hold, hold_coarse, resize
 from cagface_core.cpu_graph import CpuGraphed
-from cagface_core.crop import BUCKETS_PX, seen_side
+from cagface_core.crop import BUCKETS_PX, WHOLE_PX, seen_side
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import DeviceError, WeightsError
 from cagface_core.fold import FoldedCAGFace, fold, place
@@ -43,11 +43,13 @@ from cagface_core.paths import (
     open_runner,
 )  # fmt: skip
 from cagface_core.sparing import Sparing, lacks_memory
-from cagface_core.tiles import tiled
+from cagface_core.tiles import tile_px, tiled
 from cagface_core.types import Image, Picture, checked_picture
 from cagface_core.workers import single_threaded
 
-_ONE_PASS_PX = BUCKETS_PX[-1]  # larger pictures go through in tiles
+_MOST_FEATURES = 64
+"""Of a network that takes crops up to the last of ``WHOLE_PX``; of others memory limits them to the
+last of ``BUCKETS_PX``."""
 _PREPARED_PX = 128  # larger crops take so long each that the first one is not noticed
 
 
@@ -95,6 +97,7 @@ class Engine:
             parser_weights or checkpoint.WEIGHTS_DIR / "parser.safetensors"
         )
         self.attention: str = model.config.attention
+        self._whole_px = (WHOLE_PX if model.config.features <= _MOST_FEATURES else BUCKETS_PX)[-1]
         self._channels = model.config.in_channels
         try:
             self._settle(fold(model), fold_norms(parser), where)
@@ -182,7 +185,7 @@ class Engine:
         self.parse_aside(blank).maps()
         if self.device.type == "cuda":
             return  # what composes frames there has graphs of its own
-        sides = (side for side in BUCKETS_PX if side <= most_px)
+        sides = (side for side in WHOLE_PX if side <= min(most_px, self._whole_px))
         for side in (side for side in sides if seen_side(side, limit_px) == side):
             block = torch.zeros(1, self._channels, side, side, device=self.device)
             for factor in FACTORS if scale < 4 else (4,):
@@ -253,8 +256,8 @@ class Engine:
             maps: their heatmaps, (1, 3, MAP_PX, MAP_PX) each.
             scale: output scale 1, 2 or 4.
             limit_px: the network sees larger crops shrunk to about this side, see
-                :func:`cagface_core.crop.seen_side`; 0 means no limit, and crops beyond the largest
-                bucket go through in tiles.
+                :func:`cagface_core.crop.seen_side`; 0 means no limit, and crops beyond
+                ``WHOLE_PX`` go through in tiles.
             coarse: by how much the crops were shrunk already.
 
         Returns:
@@ -311,6 +314,8 @@ class Engine:
 
     def _forward(self, block: Tensor, factor: int, run: Callable[[Tensor, int], Tensor]) -> Tensor:
         """Run CAGFace on (N, C, H, W) blocks of any size."""
-        if max(block.shape[-2:]) <= _ONE_PASS_PX:
+        side = max(block.shape[-2:])
+        if side <= self._whole_px:
             return run(block, factor)
-        return tiled(lambda part: run(part, factor), block, factor=factor)
+        tile = tile_px(side, self._whole_px)
+        return tiled(lambda part: run(part, factor), block, tile, factor=factor)

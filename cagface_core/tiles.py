@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-TILE_PX = 192
 OVERLAP_PX = 32
+_STEP_PX = 16
+"""Of sides of tiles: convolutions like whole blocks."""
 
 
-def spans(length: int, tile: int = TILE_PX, overlap: int = OVERLAP_PX) -> list[int]:
+def tile_px(length: int, most_px: int, overlap: int = OVERLAP_PX) -> int:
+    """The side of the smallest tiles of which as few as can be cover ``length``.
+
+    Args:
+        length: to be covered, in pixels, longer than ``most_px``.
+        most_px: a tile may have, a multiple of 16.
+        overlap: pixels that neighbouring tiles share, at least.
+    """
+    count = _count(length, most_px, overlap)
+    return -(-(length + (count - 1) * overlap) // (count * _STEP_PX)) * _STEP_PX
+
+
+def spans(length: int, tile: int, overlap: int = OVERLAP_PX) -> list[int]:
     """Starts of tiles that cover ``length``, evenly spread, overlapping by ``overlap`` or more."""
     if length <= tile:
         return [0]
-    count = -(-(length - overlap) // (tile - overlap))
+    count = _count(length, tile, overlap)
     return [round(i * (length - tile) / (count - 1)) for i in range(count)]
 
 
+def _count(length: int, tile: int, overlap: int) -> int:
+    return -(-(length - overlap) // (tile - overlap))
+
+
 def tiled(
-    run: Callable[[Tensor], Tensor], block: Tensor,
-    tile: int = TILE_PX, overlap: int = OVERLAP_PX, factor: int = 4,
+    run: Callable[[Tensor], Tensor], block: Tensor, tile: int,
+    overlap: int = OVERLAP_PX, factor: int = 4,
 ) -> Tensor:  # fmt: skip
     """Super-resolve a picture tile by tile.
 
@@ -38,19 +55,30 @@ def tiled(
     f = factor
     height, width = block.shape[-2:]
     total = block.new_zeros(block.shape[0], 3, f * height, f * width, dtype=torch.float32)
-    weight = total.new_zeros(1, 1, f * height, f * width)
     th, tw = min(tile, height), min(tile, width)
-    rows, columns = spans(height, tile, overlap), spans(width, tile, overlap)
-    for y in rows:
-        for x in columns:
+    columns = _shares(spans(width, tile, overlap), tw, width, overlap, f, total)
+    for y, down in _shares(spans(height, tile, overlap), th, height, overlap, f, total):
+        for x, across in columns:
             part = run(block[..., y : y + th, x : x + tw])
-            down = _ramp(f * th, f * overlap, y > 0, y + th < height, total)
-            across = _ramp(f * tw, f * overlap, x > 0, x + tw < width, total)
-            mask = down[:, None] * across[None, :]
-            where = (..., slice(f * y, f * (y + th)), slice(f * x, f * (x + tw)))
-            total[where] += part * mask
-            weight[where] += mask
-    return total / weight
+            place = total[..., f * y : f * (y + th), f * x : f * (x + tw)]
+            place.addcmul_(part, down[:, None] * across)
+    return total
+
+
+def _shares(
+    starts: Sequence[int], tile: int, length: int, overlap: int, f: int, like: Tensor
+) -> list[tuple[int, Tensor]]:
+    """Where each tile starts along one side, and what it gives to each pixel there; all give 1."""
+    ramps = [
+        _ramp(f * tile, f * overlap, start > 0, start + tile < length, like) for start in starts
+    ]
+    whole = like.new_zeros(f * length)
+    for start, ramp in zip(starts, ramps, strict=True):
+        whole[f * start : f * (start + tile)] += ramp
+    return [
+        (start, ramp / whole[f * start : f * (start + tile)])
+        for start, ramp in zip(starts, ramps, strict=True)
+    ]
 
 
 def _ramp(length: int, width: int, first: bool, last: bool, like: Tensor) -> Tensor:

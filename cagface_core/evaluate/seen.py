@@ -28,10 +28,10 @@ from cagface_core.train.degrade import degrade
 from cagface_core.train.photos import load_square, read_photos
 from cagface_core.types import Image
 
-_CROPS_PX = (128, 192, 256)
-_LIMITS_PX = (64, 96, 192)
+_CROPS_PX = (128, 192, 256, 384)
+_LIMITS_PX = (64, 96, 192, 384)
 _SCALE = 2
-_LEAST_SIDE_PX = 1020  # of a photo: the largest crop is a quarter of that
+_LEAST_SIDE_PX = 1020  # of a photo: twice and more what is shown of all crops but the largest
 
 
 def enhance(engine: Engine, crop: Image, limit_px: int) -> Image:

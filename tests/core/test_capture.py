@@ -80,6 +80,7 @@ def make_frame(scale: int, limit_px: int) -> DeviceFrame:
     engine = cast("Any", Engine.__new__(Engine))
     engine.device, engine.graphs = GPU, None
     engine.attention, engine.sigma_px = "paper", 3.0
+    engine._whole_px = 384
 
     def run(block: Tensor, factor: int) -> Tensor:
         block = block.to(dtype=torch.float16, memory_format=torch.channels_last)
@@ -103,7 +104,7 @@ def faces(count: int, side: int, scale: int) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("count", [1, 2, 8])
 @pytest.mark.parametrize(
     ("side", "scale", "limit_px"),
-    [(64, 2, 256), (192, 1, 96), (256, 4, 0), (320, 2, 256), (512, 1, 256), (448, 1, 0)],
+    [(64, 2, 256), (192, 1, 96), (256, 4, 0), (384, 2, 384), (512, 1, 256), (448, 1, 0)],
 )
 def test_the_work_on_faces_never_leaves_the_device(
     count: int, side: int, scale: int, limit_px: int

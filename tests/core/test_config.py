@@ -12,7 +12,9 @@ from cagface_core import EnhancerConfig, FaceEnhancer, Rung, Tuning, narrowed
 from cagface_core.checkpoint import WEIGHTS_DIR
 from cagface_core.config import Mode, usual
 
-LIVE = (Rung("pico", 96), Rung("pico", 192), Rung("nano", 192), Rung("small", 192))
+LIVE = (
+    Rung("pico", 96), Rung("pico", 192), Rung("pico", 384), Rung("nano", 384), Rung("small", 384),
+)  # fmt: skip
 
 
 def test_live_on_a_processor_begins_small_and_may_be_raised_step_by_step():
@@ -29,8 +31,8 @@ def test_what_is_not_live_is_not_raised(mode: Mode):
     ("asked", "rungs"),
     [
         ({}, LIVE),
-        ({"preset": "pico"}, (Rung("pico", 96), Rung("pico", 192))),
-        ({"preset": "nano"}, (Rung("nano", 96), Rung("nano", 192))),
+        ({"preset": "pico"}, tuple(Rung("pico", px) for px in (96, 192, 384))),
+        ({"preset": "nano"}, tuple(Rung("nano", px) for px in (96, 192, 384))),
         ({"max_crop_px": 0}, (Rung("pico", 0), Rung("nano", 0), Rung("small", 0))),
         ({"preset": "small", "max_crop_px": 64}, (Rung("small", 64),)),
     ],
@@ -51,5 +53,5 @@ def test_weights_of_one_s_own_come_in_one_size(tmp_path: Path):
     own = tmp_path / "own.safetensors"
     shutil.copy(WEIGHTS_DIR / "nano-webcam.safetensors", own)
     with FaceEnhancer(EnhancerConfig(device="cpu-float32", weights=str(own))) as enhancer:
-        assert enhancer.rungs == LIVE[:2]  # whatever size it is, there is no other
+        assert enhancer.rungs == LIVE[:3]  # whatever size it is, there is no other
         assert enhancer.presets == ("pico",)

@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from cagface_core import checkpoint
-from cagface_core import engine as engine_module
 from cagface_core.cagface import CAGFace, CAGFaceConfig
 from cagface_core.engine import Engine
 from cagface_core.fold import fold
-from cagface_core.tiles import spans, tiled
+from cagface_core.tiles import spans, tile_px, tiled
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,9 +29,19 @@ def test_tiles_cover_everything_with_overlap(length: int):
     assert all(b - a <= 48 for a, b in pairwise(starts))
 
 
-def test_tiles_equal_the_whole_for_a_local_function():
+@pytest.mark.parametrize("length", [385, 448, 512, 640, 1024, 1333])
+def test_tiles_are_as_few_and_as_small_as_can_be(length: int):
+    side = tile_px(length, 384)
+    count = len(spans(length, side))
+    assert side <= 384
+    assert count == len(spans(length, 384))
+    assert count * (side - 16) - 32 * (count - 1) < length  # 16 less would not do
+
+
+@pytest.mark.parametrize("size", [(90, 133), (64, 65), (64, 200), (40, 333)])
+def test_tiles_equal_the_whole_for_a_local_function(size: tuple[int, int]):
     torch.manual_seed(0)
-    block = torch.rand(1, 3, 90, 133)
+    block = torch.rand(2, 3, *size)
     torch.testing.assert_close(tiled(plain, block, 64, 16), plain(block))
 
 
@@ -56,7 +65,7 @@ def test_a_large_face_in_tiles_is_the_whole_within_two_levels(
     engine = Engine(checkpoint.find_sr(*weights.split("-")), "cpu-float32")
     maps = engine.parse([face])
     in_tiles = engine.residual([face], maps, 4)
-    monkeypatch.setattr(engine_module, "_ONE_PASS_PX", 400)
+    monkeypatch.setattr(engine, "_whole_px", 400)
     whole = engine.residual([face], maps, 4)
     difference = np.abs(in_tiles - whole)
     assert difference.max() > 0  # it did go through in tiles

@@ -10,10 +10,13 @@ import pytest
 
 from cagface_core import Enhanced, Face, Frame, Outcome, Rung, Tuning
 from realtime.governor import Governor
+from cagface_core.crop import WHOLE_PX
 from tests.realtime.helpers import picture
 from tests.realtime.test_governor import BLANK, COST_MS, PRESETS, Machine, make
 
-RUNGS = (Rung("pico", 96), Rung("pico", 192), Rung("nano", 192), Rung("small", 192))
+RUNGS = (
+    Rung("pico", 96), Rung("pico", 192), Rung("pico", 384), Rung("nano", 384), Rung("small", 384),
+)  # fmt: skip
 
 
 class Roomy(Machine):
@@ -28,7 +31,7 @@ class Roomy(Machine):
         return self.slower * 3 + self.network_ms(tuning)
 
     def network_ms(self, tuning: Tuning) -> float:
-        crop_px = next(side for side in (64, 96, 128, 192, 256) if side >= 1.6 * self.face_px)
+        crop_px = next(side for side in WHOLE_PX if side >= 1.6 * self.face_px)
         side = min(crop_px, tuning.max_crop_px or crop_px) / 96
         face_ms = 6 * side**1.3 * COST_MS[tuning.preset] / COST_MS["pico"]
         if tuning.preset != "pico":
@@ -140,22 +143,45 @@ def test_a_fast_machine_gives_a_large_face_its_own_size_first_and_then_larger_ne
     machine = Roomy(rungs=RUNGS)
     machine.slower = 0.1
     machine.run(30)
-    assert machine.worth == ("small", 192)
+    assert machine.worth == ("small", 384)
     assert [decision.what for decision in machine.governor.decisions] == [
         "faces seen at up to 192 px",
         "network nano instead of pico",
         "network small instead of pico",
     ]
-    assert machine.governor.level == -3
+    assert machine.governor.level == -4
     assert machine.held(900) == 1
     machine.run(600)
     assert len(machine.governor.decisions) == 3
 
 
+def test_a_face_near_the_camera_is_seen_at_its_own_size_before_a_larger_network_is_tried():
+    machine = Roomy(240.0, RUNGS)  # a crop of 384 px
+    machine.slower = 0.2
+    machine.run(30)
+    assert machine.worth == ("pico", 384)
+    assert [decision.what for decision in machine.governor.decisions] == [
+        "faces seen at up to 192 px",
+        "faces seen at up to 384 px",
+    ]
+    machine.run(600)
+    assert len(machine.governor.decisions) == 2  # nano would take 27 ms more
+    assert machine.held(18000) == 1
+
+
+def test_a_face_near_the_camera_stays_shrunk_where_its_own_size_would_be_too_much():
+    machine = Roomy(240.0, RUNGS)
+    machine.run(600)
+    assert machine.worth == ("pico", 192)  # takes 18 of 33 ms; 36 more would be 54
+    (decision,) = machine.governor.decisions
+    assert decision.what == "faces seen at up to 192 px"
+    assert machine.held(18000) == 1
+
+
 def test_a_small_face_gets_larger_networks_at_once():
     machine = Roomy(58.0, RUNGS)
     machine.run(30)
-    assert machine.worth == ("nano", 192)  # all of its 93 px, as with a limit of 96
+    assert machine.worth == ("nano", 384)  # all of its 93 px, as with a limit of 96
     assert machine.held(900) == 1
     (decision,) = machine.governor.decisions
     assert decision.what == "network nano instead of pico"
@@ -205,7 +231,7 @@ def test_a_network_that_was_too_much_is_tried_ever_less_often():
 @pytest.mark.parametrize(
     ("asked", "best"),
     [
-        (Rung("nano", 96), Rung("nano", 192)),
+        (Rung("nano", 96), Rung("nano", 192)),  # which holds its crop
         (Rung("pico", 128), Rung("small", 128)),
         (Rung("small", 192), Rung("small", 192)),
         (Rung("nano", 0), Rung("nano", 0)),
