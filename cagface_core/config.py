@@ -132,8 +132,11 @@ class Rung(NamedTuple):
 _USUAL = {
     "live": {
         "cpu": (
-            Rung("pico", 96), Rung("pico", 192),
-            Rung("pico", 384), Rung("nano", 384), Rung("small", 384),
+            Rung("pico", 96),
+            Rung("pico", 192),
+            Rung("pico", 384),
+            Rung("nano", 384),
+            Rung("small", 384),
         ),
         "cuda": (Rung("small", 384),),
         "mps": (Rung("nano", 256), Rung("nano", 384), Rung("small", 384)),

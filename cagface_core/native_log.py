@@ -10,6 +10,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from logging import Logger
+from typing import TextIO
 
 # TensorFlow Lite writes "INFO: ...", abseil "W0000 00:00:17... file.cc:12] ...", OpenCV
 # "[ WARN:0@0.149] ...", Ray "[2026-11-26 11:59:51,585 W 24887 24887] ...". Errors and anything that
@@ -32,6 +33,9 @@ def native_stderr_to_log(log: Logger) -> Generator[None]:
     are written to the real stderr when the block ends; an exception raised inside passes through.
     """
     with _swap, tempfile.TemporaryFile() as captured:
+        if _is_console_2(sys.stderr):  # other threads' writes would fail: rather some noise
+            yield
+            return
         try:
             real_fd = os.dup(2)
         except OSError:  # no stderr at all (pythonw, some services): nothing to keep quiet
@@ -51,6 +55,20 @@ def native_stderr_to_log(log: Logger) -> Generator[None]:
                     log.debug("%s", line.rstrip())
                 else:
                     os.write(2, line.encode())
+
+
+def _is_console_2(stream: TextIO | None) -> bool:
+    """Whether a stream writes to a console of Windows by descriptor 2, which must not be swapped.
+
+    At each write Python asks of what console the descriptor is, and fails where it is of none.
+    """
+    return (
+        sys.platform == "win32"
+        and stream is not None
+        and not stream.closed
+        and stream.isatty()
+        and stream.fileno() == 2
+    )
 
 
 def _flush_stderr() -> None:

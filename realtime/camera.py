@@ -45,7 +45,8 @@ _FIXES = {
     "it, and check that you are in the group `video`",
     "win32": "plug it in, close other programs that use it, and allow desktop apps under "
     "Settings > Privacy & security > Camera",
-    "darwin": "plug it in, close other programs that use it, and allow your terminal under "
+    "darwin": "if macOS has just asked whether your terminal may use the camera, allow it and run "
+    "this again; else plug it in, close other programs that use it, and look under "
     "System Settings > Privacy & Security > Camera",
 }
 
@@ -98,11 +99,10 @@ class CameraSource:
                     )
                 continue
             empty, good_s = 0, read_s
-            age_s = self._age_s()
-            pts = max(time.monotonic_ns() // 1000 - round(1e6 * age_s), last_pts + 1)
-            last_pts = pts
-            rate.add(read_s - age_s)
-            yield Frame(_rgb(bgr), pts, self.info.time_base, read_s - age_s)
+            captured_s = read_s - self._age_s()
+            last_pts = max(round(1e6 * captured_s), last_pts + 1)
+            rate.add(captured_s)
+            yield Frame(_rgb(bgr), last_pts, self.info.time_base, captured_s)
 
     def _read(self) -> tuple[bool, cv2.typing.MatLike]:
         try:
@@ -163,13 +163,8 @@ def _open(device: str, request: CameraRequest) -> tuple[cv2.VideoCapture, Image]
             if not capture.isOpened():
                 attempts.append(f"{name}: does not open")
                 continue
-            # The pixel format comes first: uncompressed video limits size and rate on USB 2.
-            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
-            if request.width and request.height:
-                capture.set(cv2.CAP_PROP_FRAME_WIDTH, request.width)
-                capture.set(cv2.CAP_PROP_FRAME_HEIGHT, request.height)
-            if request.rate_hz:
-                capture.set(cv2.CAP_PROP_FPS, request.rate_hz)
+            for wish in _wishes(request, backend):
+                capture.set(*wish)
             for _ in range(_FIRST_FRAME_TRIES):
                 try:
                     ok, bgr = capture.read()
@@ -184,6 +179,21 @@ def _open(device: str, request: CameraRequest) -> tuple[cv2.VideoCapture, Image]
         f"no camera {device} ({'; '.join(attempts)}): {fix}; or try another, such as --webcam 1, "
         "or a file"
     )
+
+
+def _wishes(request: CameraRequest, backend: int) -> list[tuple[int, float]]:
+    """What a camera is asked for, in the order in which it is: property and value."""
+    # Uncompressed video limits size and rate on USB 2. The format comes first, but for DirectShow:
+    # there OpenCV forgets it with each size and rate that is set after it.
+    wishes = [(cv2.CAP_PROP_FOURCC, float(cv2.VideoWriter.fourcc(*"MJPG")))]
+    if request.width and request.height:
+        wishes.append((cv2.CAP_PROP_FRAME_WIDTH, request.width))
+        wishes.append((cv2.CAP_PROP_FRAME_HEIGHT, request.height))
+    if request.rate_hz:
+        wishes.append((cv2.CAP_PROP_FPS, request.rate_hz))
+    if backend == cv2.CAP_DSHOW:
+        wishes.append(wishes.pop(0))
+    return wishes
 
 
 def _rgb(bgr: cv2.typing.MatLike) -> Image:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import TextIOWrapper
 from typing import NoReturn
 
 from rich.console import Console
@@ -26,7 +27,7 @@ from realtime import (
     setup_commands,
     video_command,
 )
-from realtime.environment import check_cv2, package_version
+from realtime.environment import RUNTIME, check_cv2, lacks_runtime, package_version
 from realtime.interrupts import minded
 from realtime.note import NOTE
 from realtime.options import Context, MakeEnhancer, load_enhancer, one_line
@@ -213,6 +214,7 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def _run(parse: Callable[[], argparse.Namespace], make_enhancer: MakeEnhancer) -> int:
+    _make_streams_sure()
     console = Console(stderr=True)
     try:
         arguments = parse()
@@ -224,21 +226,36 @@ def _run(parse: Callable[[], argparse.Namespace], make_enhancer: MakeEnhancer) -
                 sys.stdout.flush()  # now, where it can still be told that it was in vain
             return code
     except CagfaceError as error:
-        console.print(f"error: {one_line(error)}", markup=False, highlight=False, soft_wrap=True)
-        return 2
+        return _told(console, one_line(error))
     except BrokenPipeError:  # nobody reads on, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries once more as it ends
         return 141
-    except OSError as error:  # a name that the system does not take, a full disk behind stdout
-        if "--debug" in sys.argv:
+    except (ImportError, OSError) as error:
+        if lacks_runtime(error):
+            return _told(console, f"{one_line(error)}; {RUNTIME}")
+        if isinstance(error, ImportError) or "--debug" in sys.argv:
             raise
+        # A name that the system does not take, a full disk behind stdout.
         what = " ".join(str(error.filename or "the output").split())
-        console.print(f"error: {what}: {error.strerror or error}", markup=False, highlight=False,
-                      soft_wrap=True)  # fmt: skip
-        return 2
+        return _told(console, f"{what}: {error.strerror or error}")
     except KeyboardInterrupt:
         console.print("interrupted; nothing half-written is left")
         return 130
+
+
+def _told(console: Console, error: str) -> int:
+    console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+    return 2
+
+
+def _make_streams_sure() -> None:
+    """Standard output and error that take every name of a file, and at any moment."""
+    if sys.platform == "win32" and sys.stderr is not None and sys.stderr.isatty():
+        # A console's has to have a descriptor to itself, see `native_stderr_to_log`.
+        sys.stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", buffering=1)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _ConsoleHandler(logging.Handler):

@@ -22,6 +22,8 @@ _VIRTUAL_NAMES = ("obs virtual camera", "obs-camera", "unity video capture", "ca
 """How the virtual cameras of Windows and macOS call themselves among the cameras."""
 
 _MOST_INDICES = 10
+_AUDIO = "{33D9A762-90C8-11D0-BD43-00A0C911CE86}"
+"""In the names of DirectShow's sound devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,9 @@ def _enumerated() -> list[str]:
     return [
         device.description or device.name
         for device in listed
-        if "video" in device.media_types and "capture screen" not in device.description.lower()
+        # DirectShow's that tell no type are cameras too, OBS's among them, but for sound devices.
+        if ("video" in device.media_types or not (device.media_types or _AUDIO in device.name))
+        and "capture screen" not in device.description.lower()
     ]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 from rich.text import Text
 
+from realtime.environment import RUNTIME, lacks_runtime
 from realtime.options import one_line
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def _examine(name: str, check: Check) -> Finding:
     except Exception as error:  # noqa: BLE001  it becomes the finding
         told = one_line(error) or type(error).__name__
         problem, _, fix = told.partition("; ")  # our own errors end in what to do
-        return Finding(name, "fail", problem, fix or "report it with this line")
+        otherwise = RUNTIME if lacks_runtime(error) else "report it with this line"
+        return Finding(name, "fail", problem, fix or otherwise)
 
 
 def verdict(findings: Sequence[Finding], test: SelfTest | None) -> str:

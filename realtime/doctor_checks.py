@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from cagface_core import EnhancerConfig
 from realtime.devices import Device
 from realtime.doctor import Finding
-from realtime.environment import check_cv2, display_answers
+from realtime.environment import RUNTIME, check_cv2, display_answers, lacks_runtime
 from realtime.options import MakeEnhancer
 from realtime.process import in_own_thread, leave_a_core
 
@@ -108,7 +108,7 @@ def opencv_finding(number: str, windows: str) -> Finding:
         return Finding("opencv", "pass", f"OpenCV {number}, whole, windows by {windows}")
     return Finding(
         "opencv", "warn", f"OpenCV {number} has no windows: --preview cannot work",
-        "pip uninstall -y opencv-contrib-python-headless opencv-python-headless && "
+        "pip uninstall -y opencv-contrib-python-headless opencv-python-headless; "
         "pip install --force-reinstall --no-deps opencv-contrib-python",
     )  # fmt: skip
 
@@ -121,6 +121,8 @@ def check_mediapipe() -> Finding:
         fix = "pip install 'mediapipe>=1.2,<2'"
         if "cannot open shared object" in str(error):
             fix = f"on Debian and Ubuntu: apt-get install {_SYSTEM_PACKAGES}"
+        if lacks_runtime(error):
+            fix = RUNTIME
         return Finding("mediapipe", "fail", f"it cannot be loaded ({error})", fix)
     return Finding("mediapipe", "pass", f"mediapipe {_version('mediapipe')}")
 

@@ -53,6 +53,19 @@ def display_answers(name: str) -> bool:
     return bool(display)
 
 
+RUNTIME = (
+    "install Microsoft's Visual C++ runtime: winget install Microsoft.VCRedist.2015+.x64, "
+    "then open a new terminal"
+)
+"""What to do where :func:`lacks_runtime` says so."""
+
+
+def lacks_runtime(error: Exception) -> bool:
+    """Whether a library of torch, OpenCV or MediaPipe found none of Windows' C++ runtime."""
+    missing = getattr(error, "winerror", None) == 126  # the specified module could not be found
+    return missing or "DLL load failed" in str(error)
+
+
 def check_cv2() -> None:
     """Make sure that ``cv2`` is whole.
 
@@ -71,7 +84,8 @@ def check_cv2() -> None:
                 f"OpenCV misses a system library ({error}); on Debian or Ubuntu run: "
                 "apt-get install libgl1 libglib2.0-0"
             ) from error
-        raise ConfigError(f"cv2 cannot be imported ({error}); {_repair(installed)}") from error
+        fix = RUNTIME if lacks_runtime(error) else _repair(installed)
+        raise ConfigError(f"cv2 cannot be imported ({error}); {fix}") from error
     if problem := cv2_problem(module, installed):
         raise ConfigError(f"{problem}; {_repair(installed)}")
 
@@ -89,5 +103,5 @@ def cv2_problem(module: ModuleType, installed: Mapping[str, str]) -> str | None:
 
 def _repair(installed: Mapping[str, str]) -> str:
     pin = f"=={installed[_DISTRIBUTIONS[0]]}" if _DISTRIBUTIONS[0] in installed else ""
-    remove = f"pip uninstall -y {' '.join(installed)} && " if installed else ""
+    remove = f"pip uninstall -y {' '.join(installed)}; " if installed else ""
     return f"repair it with: {remove}pip install --no-deps {_DISTRIBUTIONS[0]}{pin}"

@@ -20,7 +20,9 @@ PLUGIN = "cagface-enhance"
 _HERE = Path(__file__).parent
 
 _PACKAGES = (
-    "on Debian and Ubuntu: sudo apt-get install build-essential cmake pkg-config libobs-dev; "
+    "on Windows: see Build in plugins/obs/README.md"
+    if sys.platform == "win32"
+    else "on Debian and Ubuntu: sudo apt-get install build-essential cmake pkg-config libobs-dev; "
     "on Fedora: sudo dnf install gcc make cmake pkgconf obs-studio-devel; "
     "on Arch: sudo pacman -S base-devel cmake obs-studio"
 )

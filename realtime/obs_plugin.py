@@ -73,8 +73,9 @@ def plugin_folder(
     home = home or Path.home()
     if system == "darwin":
         raise ConfigError(
-            "on macOS the filter is not installed by this command: build plugins/obs with cmake, "
-            f"and put {PLUGIN}.plugin into ~/Library/Application Support/obs-studio/plugins"
+            "on macOS this command knows nothing of the filter: build plugins/obs with cmake, put "
+            f"{PLUGIN}.plugin into ~/Library/Application Support/obs-studio/plugins, and run "
+            "`cagface serve` once, which tells it where the engine is"
         )
     if system == "win32":
         base = Path(environment.get("PROGRAMDATA") or "C:/ProgramData")
@@ -95,6 +96,8 @@ def find_obs() -> Obs | None:
     if sys.platform == "win32":
         programs = Path(os.environ.get("PROGRAMFILES", "C:/Program Files"))
         names.append(str(programs / "obs-studio" / "bin" / "64bit" / "obs64.exe"))
+    if sys.platform == "darwin":
+        names.append("/Applications/OBS.app/Contents/MacOS/OBS")
     program = next((found for name in names if (found := shutil.which(name))), None)
     if program is None:
         return None
@@ -162,10 +165,10 @@ def install(*, build: bool = False) -> Path:
         }
         made = Installed(package_version(), digest(source), files)
         (fresh / LIST_NAME).write_text(json.dumps(asdict(made), indent=2), encoding="utf-8")
-        command_file = make_data_folder() / COMMAND_NAME
+        command_file = data_folder() / COMMAND_NAME
         if not command_file.exists():
             undo.callback(command_file.unlink, missing_ok=True)
-        _write(command_file, f"{command}\n")
+        _note(command)
         try:
             if folder.exists():
                 folder.rename(old)
@@ -175,6 +178,20 @@ def install(*, build: bool = False) -> Path:
             raise _unwritable(folder, error) from error
         undo.pop_all()
     return folder
+
+
+def note_engine() -> None:
+    """Tell the filter where the engine is, unless `install` has: one may be put in by hand.
+
+    Nothing is told where that cannot be written, or this is no installed command.
+    """
+    if not (data_folder() / COMMAND_NAME).exists():
+        with suppress(ConfigError, OutputError):
+            _note(engine_command())
+
+
+def _note(command: Path) -> None:
+    _write(make_data_folder() / COMMAND_NAME, f"{command}\n")
 
 
 def uninstall() -> list[Path]:

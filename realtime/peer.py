@@ -139,7 +139,11 @@ def ask_engine(address: Address, token: str, within_s: float = 2.0) -> str:
     """
     where = f"{address[0]}:{address[1]}"
     try:
-        with closing(socket.create_connection(address, within_s)) as connection:
+        connection = socket.create_connection(address, within_s)
+    except OSError as error:  # Windows asks again for 2 s where nobody listens: it may be late
+        raise DeviceError(f"no engine runs at {where}; the filter starts it") from error
+    try:
+        with closing(connection):
             peer = Peer(connection)
             peer.send(Header(Kind.HELLO, TOKEN_BYTES), token.encode("ascii"), within_s)
             answer = peer.header(within_s)
@@ -149,8 +153,6 @@ def ask_engine(address: Address, token: str, within_s: float = 2.0) -> str:
                 raise DeviceError(
                     f"the engine at {where} refuses: {reason.decode(errors='replace')}"
                 )
-    except ConnectionRefusedError as error:
-        raise DeviceError(f"no engine runs at {where}; the filter starts it") from error
     except (OSError, WireError, Gone) as error:
         raise DeviceError(f"what listens at {where} is no engine of this version") from error
     if answer.kind is not Kind.WELCOME:

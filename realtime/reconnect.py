@@ -213,9 +213,8 @@ class Reconnecting:
 
 
 def _microseconds(captured_s: float | None) -> int:
-    """The monotonic clock's time of a moment of `time.perf_counter`; None is now."""
-    age_s = 0.0 if captured_s is None else time.perf_counter() - captured_s
-    return time.monotonic_ns() // 1000 - round(1e6 * age_s)
+    """A moment of `time.perf_counter` as a live source counts time; None is now."""
+    return round(1e6 * (time.perf_counter() if captured_s is None else captured_s))
 
 
 def waiting_picture(last: Image, words: str) -> Image:

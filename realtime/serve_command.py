@@ -64,6 +64,7 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
 
     from realtime.filter_stream import SharedEnhancer
     from realtime.obs_files import make_data_folder, own_token
+    from realtime.obs_plugin import note_engine
     from realtime.serve import ServeOptions, bind, serve
 
     idle_s: float | None = arguments.idle_seconds
@@ -72,6 +73,7 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     config = enhancer_config(arguments, "live")
     address: Address = arguments.address
     options = ServeOptions(own_token(), idle_s, governor=not arguments.no_governor)
+    note_engine()
     with ExitStack() as stack:
         if address[1]:
             # Held from before the network is loaded, so that of several filters' engines that

@@ -194,14 +194,17 @@ def rehearse(
     """
     chosen = choose_encoder(path, options, info, *size)
 
-    def begin(chosen: Chosen) -> None:
+    def begin(chosen: Chosen, *, copying: bool = True) -> None:
         trial = folder / f"trial{path.suffix}"
         copy = None
         with ExitStack() as undo:
             undo.callback(trial.unlink, missing_ok=True)
-            container = undo.enter_context(av.open(f"file:{trial}", "w"))
+            # A file of our own: where a header is refused PyAV never closes its own, and Windows
+            # removes none that is open.
+            file = undo.enter_context(trial.open("w+b"))
+            container = undo.enter_context(av.open(file, "w"))
             add_video(container, chosen, info, size)
-            if copy_from is not None:
+            if copy_from is not None and copying:
                 copy = StreamCopy(str(copy_from), container, str(path), audio=audio)
                 undo.callback(copy.close)
             container.start_encoding()
@@ -223,6 +226,16 @@ def rehearse(
             f"{path}: {chosen.codec} at {width}x{height} does not work in this kind of file "
             f"({reason}); try another --codec or suffix"
         )
+        if copy_from is not None:
+            try:
+                begin(chosen, copying=False)
+            except _UNUSABLE:
+                pass
+            else:
+                raise OutputError(
+                    f"{path}: the sound of {copy_from} does not go into this kind of file "
+                    f"({reason}); .mkv holds most; or leave it out with --no-audio"
+                ) from error
         if instead is None:
             raise refused from error
         try:

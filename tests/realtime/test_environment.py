@@ -27,7 +27,7 @@ def test_a_gutted_cv2_names_the_repair(monkeypatch):
     with pytest.raises(ConfigError, match="not whole") as caught:
         check_cv2()
     line = str(caught.value)
-    assert "pip uninstall -y opencv-contrib-python opencv-python && " in line
+    assert "pip uninstall -y opencv-contrib-python opencv-python; " in line
     assert line.endswith("pip install --no-deps opencv-contrib-python==5.0")
 
 

@@ -9,8 +9,8 @@ from fractions import Fraction
 import pytest
 
 from cagface_core import Enhanced, Face, Frame, Outcome, Rung, Tuning
-from realtime.governor import Governor
 from cagface_core.crop import WHOLE_PX
+from realtime.governor import Governor
 from tests.realtime.helpers import picture
 from tests.realtime.test_governor import BLANK, COST_MS, PRESETS, Machine, make
 

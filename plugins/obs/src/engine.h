@@ -3,7 +3,8 @@
  * Both files lie in one folder: `cagface-live` in $XDG_DATA_HOME or ~/.local/share on Linux, in
  * ~/Library/Application Support on macOS, in %LOCALAPPDATA% on Windows.
  *   obs-token    64 hexadecimal digits, made by the engine
- *   obs-engine   one line, the absolute path of the `cagface` command, by `cagface obs install`
+ *   obs-engine   one line, the absolute path of the `cagface` command, by `cagface obs install`,
+ *                or by `cagface serve` where that has not been
  *   obs-engine.log    what an engine that the filter started had to say (not on Windows)
  */
 #ifndef CAGFACE_ENGINE_H
