@@ -38,7 +38,7 @@ class CpuFrame:
     def recall(
         self, faces: Sequence[Face], crops: Sequence[Crop], pictures: Sequence[Image],
         strengths: Sequence[float], grids: Sequence[tuple[int, int]], steadier: Steadier, *,
-        moving: bool,
+        limit_px: int, moving: bool,
     ) -> None:  # fmt: skip
         """Start to find what is known of the faces before they are enhanced; does not wait.
 
@@ -50,6 +50,7 @@ class CpuFrame:
             grids: in which each is enhanced, see :func:`cagface_core.crop.work_grid`.
             steadier: the stream's memory of enhanced faces, which must not change before
                 :meth:`finish`.
+            limit_px: as for :func:`cagface_core.crop.enhanced_side`.
             moving: see :meth:`cagface_core.steady.Steadier.recall`.
         """
         height, width = self._frame.rgb.shape[:2]
@@ -59,7 +60,8 @@ class CpuFrame:
         ) -> _Known:
             plain = upscale_frame(picture, scale)
             recalled = steadier.recall(face.id, crop, picture, plain, coarse=coarse, moving=moving)
-            mask = feather(crop, reach(face), height, width, scale / coarse, strength)
+            shown = reach(face, limit_px)
+            mask = feather(crop, shown, height, width, scale / coarse, strength)
             return _Known(recalled, crop, mask)
 
         def look_back() -> list[_Known]:

@@ -23,7 +23,13 @@ FACE_TO_CROP = 1.6
 """Side of the crop over the longer side of the face's box: hair, ears and chin belong to it."""
 
 UPWARD_SHIFT = 0.12
-"""The crop's centre lies this far above the box's, in box heights: the box leaves out the hair."""
+"""Such a crop's centre lies this far above the box's, in box heights, which leaves out the hair."""
+
+_FACE_ALONE = 1.1
+"""The same of the smallest crop: what has no room in it is hair, ears and neck."""
+
+_OVER_LIMIT = 4 / 3
+"""A crop may be larger by this than the network is to see it."""
 
 _MARGIN_PX = 3.0
 """A crop that only just holds a face is shown up to here before its edge: the network's padding
@@ -34,35 +40,62 @@ _COARSE = (4, 2, 1)
 they move by whole pixels then too."""
 
 _SHRINK_BELOW = 0.72  # a crop keeps its bucket until the face needs clearly less: no flicker
+_SHRINK_ALONE = 0.9  # likewise where there is room for hardly more than the face
 
 
-def reach(face: Face) -> tuple[float, float, float]:
+def reach(face: Face, limit_px: int) -> tuple[float, float, float]:
     """What of the frame belongs to a face: left, top and side of a square, in pixels.
 
     It moves and grows with the face's box, by less than a pixel where the box does, while crops
     jump from bucket to bucket: what is shown of an enhanced face ends here and not at the crop.
+
+    Args:
+        face: the smoothed box, in pixels.
+        limit_px: as for :func:`enhanced_side`.
     """
-    return _around(face, FACE_TO_CROP * max(face.w, face.h) - 2 * _MARGIN_PX)
+    side = enhanced_side(max(face.w, face.h), limit_px)
+    return _around(face, side, side - 2 * _MARGIN_PX)
 
 
-def choose_crop(face: Face, frame_height: int, frame_width: int, last_size: int = 0) -> Crop:
+def enhanced_side(face_px: float, limit_px: int) -> float:
+    """The side of the square that is enhanced of a face of ``face_px`` pixels.
+
+    All of the head where the network sees that at its own size, or nearly. Shrunk to half it gains
+    a quarter of what it would, so of larger faces the square holds less of what is around them;
+    only where it holds the face alone it grows with it again.
+
+    Args:
+        face_px: the longer side of the face's box.
+        limit_px: at which side the network sees larger crops, about; 0 is none.
+    """
+    head = FACE_TO_CROP * face_px
+    return min(head, max(_FACE_ALONE * face_px, _OVER_LIMIT * limit_px)) if limit_px else head
+
+
+def choose_crop(
+    face: Face, frame_height: int, frame_width: int, limit_px: int, last_size: int = 0
+) -> Crop:
     """Place the square in which a face is enhanced.
 
     Args:
         face: the smoothed box, in pixels.
         frame_height: rows of the frame.
         frame_width: columns of the frame.
+        limit_px: as for :func:`enhanced_side`.
         last_size: the side the same face had in the frame before, 0 if it is new.
 
     Returns:
         A crop whose side is one of ``BUCKETS_PX``, or beyond them a multiple of 64. It lies
         inside the frame wherever the frame is large enough.
     """
-    wanted = FACE_TO_CROP * max(face.w, face.h)
+    face_px = max(face.w, face.h)
+    wanted = enhanced_side(face_px, limit_px)
     size = bucket_of(wanted)
-    if size < last_size and wanted > _SHRINK_BELOW * last_size:
+    if size < last_size and (
+        wanted > _SHRINK_BELOW * last_size or _FACE_ALONE * face_px > _SHRINK_ALONE * size
+    ):
         size = last_size
-    left, top, _ = _around(face, size)
+    left, top, _ = _around(face, wanted, size)
     step = 1 if size <= BUCKETS_PX[-1] else _COARSE[0]
     x, y = (step * round(start / step) for start in (left, top))
     return Crop(_inside(x, size, frame_width), _inside(y, size, frame_height), size)
@@ -79,19 +112,22 @@ def bucket_of(side_px: float) -> int:
 def seen_side(side: int, limit_px: int) -> int:
     """The side at which the network sees a crop of ``side`` pixels.
 
-    Beyond ``limit_px``, that limit; 0 is none. But up to a third more where that is the crop's own
-    size, the half or a quarter of it: any other has to be resampled, there and back, by odd steps,
-    which takes longer than it saves.
+    Beyond ``limit_px``, that limit; 0 is none. But up to a third more, where a bucket allows it,
+    for crops of up to twice the limit, so that a face that comes nearer does not turn soft at once;
+    and where it is the half or a quarter of the crop: any other has to be resampled, there and
+    back, by odd steps, which takes longer than it saves.
     """
     if limit_px == 0 or side <= limit_px:
         return side
-    whole = (seen for seen in (side, side // 2, side // 4) if seen in BUCKETS_PX)
-    return next((seen for seen in whole if limit_px <= seen <= limit_px * 4 // 3), limit_px)
+    near = BUCKETS_PX if side <= 2 * limit_px else (side // 2, side // 4)
+    most_px = _OVER_LIMIT * limit_px
+    there = [seen for seen in near if limit_px <= seen <= most_px and seen in BUCKETS_PX]
+    return max(there, default=limit_px)
 
 
 def seen_face(face_px: float, limit_px: int) -> int:
     """The side at which the network sees the crop of a face of this many pixels; see above."""
-    return seen_side(bucket_of(FACE_TO_CROP * face_px), limit_px)
+    return seen_side(bucket_of(enhanced_side(face_px, limit_px)), limit_px)
 
 
 def work_grid(side: int, limit_px: int, scale: int, *, coarse: bool = False) -> tuple[int, int]:
@@ -153,10 +189,11 @@ def batches(kinds: Sequence[tuple[int, ...]], most: int = 8) -> list[list[int]]:
     return [group[k : k + most] for group in groups for k in range(0, len(group), most)]
 
 
-def _around(face: Face, side: float) -> tuple[float, float, float]:
-    """Left, top and side of a square whose centre is that of the head."""
+def _around(face: Face, enhanced: float, side: float) -> tuple[float, float, float]:
+    """Left, top and side of a square about the middle of what is enhanced, by its side."""
+    of_head = (enhanced / max(face.w, face.h) - 1) / (FACE_TO_CROP - 1)  # all of it, 1, or less
     centre_x = face.x + face.w / 2
-    centre_y = face.y + face.h * (0.5 - UPWARD_SHIFT)
+    centre_y = face.y + face.h * (0.5 - UPWARD_SHIFT * of_head)
     return centre_x - side / 2, centre_y - side / 2, side
 
 

@@ -297,7 +297,8 @@ class Engine:
         if side < own and (scale == 1 or own >= 4 * side):
             sr = self._forward(block, 2, run or self.runner)
             return hold_coarse(sr, seen, self.sigma_px, *size, colour_px).mul_(127.5)
-        factor = 4 if max(size) > 2 * max(height, width) else 2
+        # Between, what the larger would add hardly shows, and shrinking it takes long.
+        factor = 4 if max(size) > 3 * max(height, width) else 2
         sr = resize(self._forward(block, factor, run or self.runner), *size)
         return hold(sr, lr, self.sigma_px, seen, colour_px).mul_(127.5)
 

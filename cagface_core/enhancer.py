@@ -212,7 +212,7 @@ class FaceEnhancer:
             found = self.look(frame, state)
             shown, strengths = state.fader.choose(found, tuning, frame.time_s)
         with clock("crop"):
-            crops = self._crop(shown, frame.rgb, state)
+            crops = self._crop(shown, frame.rgb, tuning.max_crop_px, state)
             limits, hurry = (tuning.max_crop_px, tuning.scale), tuning.patience > 1
             grids = [
                 (1, tuning.scale) if begun else work_grid(c.size, *limits, coarse=hurry)
@@ -245,7 +245,7 @@ class FaceEnhancer:
                 frame_here = here or CpuFrame(frame, tuning.scale, self._beside, clock)
                 frame_here.recall(
                     shown, crops, pictures, strengths, grids, work.steadier,
-                    moving=tuning.patience == 1,  # where time is short, only what stands still
+                    limit_px=tuning.max_crop_px, moving=tuning.patience == 1,  # where time is short, only what stands still
                 )  # fmt: skip
                 residuals, outcomes = faces()
                 composed = frame_here.finish(residuals, work.steadier), outcomes
@@ -277,7 +277,7 @@ class FaceEnhancer:
             with clock("device"):
                 passed = self.device_frame(work.tuning).finish(
                     begun, [face.id for face in work.faces], work.crops, work.moved(), work.seen,
-                    [reach(face) for face in work.faces], maps, work.strengths,
+                    [reach(f, work.tuning.max_crop_px) for f in work.faces], maps, work.strengths,
                     work.device_steadier,
                 )  # fmt: skip
                 picture, sane = begun.canvas.fetch(), fetch(passed)
@@ -337,10 +337,10 @@ class FaceEnhancer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _crop(self, faces: Sequence[Face], rgb: Image, state: State) -> list[Crop]:
+    def _crop(self, faces: list[Face], rgb: Image, limit_px: int, state: State) -> list[Crop]:
         """Place each face's crop; its bucket is kept while it still fits."""
-        height, width = rgb.shape[:2]
-        crops = [choose_crop(f, height, width, state.crop_sizes.get(f.id, 0)) for f in faces]
+        (height, width, _), sizes = rgb.shape, state.crop_sizes
+        crops = [choose_crop(f, height, width, limit_px, sizes.get(f.id, 0)) for f in faces]
         state.crop_sizes = {f.id: crop.size for f, crop in zip(faces, crops, strict=True)}
         return crops
 

@@ -23,7 +23,7 @@ from cagface_core.bench.scene import (
 )
 from cagface_core.bench.timing import Timing, percentile, summarise, undisturbed, wait_for
 from cagface_core.config import EnhancerConfig
-from cagface_core.crop import BUCKETS_PX, FACE_TO_CROP, bucket_of, seen_side
+from cagface_core.crop import BUCKETS_PX, FACE_TO_CROP, bucket_of, enhanced_side, seen_side
 from cagface_core.detect import Detector, open_detector
 from cagface_core.enhancer import FaceEnhancer
 from cagface_core.types import Enhanced, Frame, Outcome
@@ -133,12 +133,13 @@ class _Bench:
                 continue
             times_ms.append(taken_ms)
             found += sum(outcome is Outcome.ENHANCED for outcome in enhanced.outcomes)
-            crops_px += [bucket_of(FACE_TO_CROP * max(f.w, f.h)) for f in enhanced.faces]
+            limit = enhancer.tuning.max_crop_px
+            sides = (enhanced_side(max(f.w, f.h), limit) for f in enhanced.faces)
+            crops_px += [bucket_of(side) for side in sides]
             for stage, value_ms in enhanced.timings_ms.items():
                 stages_ms.setdefault(stage, []).append(value_ms)
         timing = summarise(times_ms)
         crop_px = int(np.median(crops_px[1:])) if case.faces and crops_px[1:] else 0
-        limit = enhancer.tuning.max_crop_px
         row = FrameRow(
             series=case.series, width=width, height=height, faces=case.faces,
             found=found / plan.n, crop_px=crop_px,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cagface_core.consistency import resize
-from cagface_core.crop import BUCKETS_PX, choose_crop, cut, reach
+from cagface_core.crop import BUCKETS_PX, bucket_of, choose_crop, cut, reach
 from cagface_core.paste import add_to_rgb, feather, find_changes, upscale_frame
 from cagface_core.types import Change, Crop, Face, Image
 
@@ -27,7 +27,7 @@ def face(x: float, y: float, w: float, h: float) -> Face:
 
 def test_crops_are_buckets_inside_the_frame_around_the_face():
     for x, y, w, h in [(100, 80, 50, 60), (0, 0, 30, 40), (600, 440, 39, 39), (5.3, 7.8, 90, 70)]:
-        crop = choose_crop(face(x, y, w, h), 480, 640)
+        crop = choose_crop(face(x, y, w, h), 480, 640, 0)
         assert crop.size in BUCKETS_PX
         assert crop.size >= 1.6 * max(w, h) or crop.size == BUCKETS_PX[-1]
         assert 0 <= crop.x <= 640 - crop.size
@@ -37,7 +37,7 @@ def test_crops_are_buckets_inside_the_frame_around_the_face():
 
 
 def test_a_huge_face_gets_a_multiple_of_64():
-    crop = choose_crop(face(500, 500, 700, 900), 3000, 3000)
+    crop = choose_crop(face(500, 500, 700, 900), 3000, 3000, 0)
     assert crop.size % 64 == 0
     assert crop.size >= 1.6 * 900
 
@@ -46,14 +46,47 @@ def test_the_bucket_does_not_flicker():
     sizes = []
     last = 0
     for h in (52, 54, 52, 54, 50, 48, 40, 30):
-        last = choose_crop(face(100, 100, h, h), 480, 640, last).size
+        last = choose_crop(face(100, 100, h, h), 480, 640, 0, last).size
         sizes.append(last)
     assert sizes == [96, 128, 128, 128, 96, 96, 96, 64] or sizes[1:5] == [sizes[1]] * 4
 
 
+@pytest.mark.parametrize("limit_px", [64, 96, 192, 256, 384])
+def test_a_large_face_is_seen_at_its_own_size_before_what_is_around_it_is(limit_px: int):
+    most_px = limit_px * 4 / 3
+    whole, alone = round(most_px / 1.6), round(most_px / 1.1)
+    for side in range(24, 3 * limit_px, 3):
+        crop = choose_crop(face(3000, 2000, side, side), 4000, 6000, limit_px)
+        wanted = min(1.6 * side, max(1.1 * side, most_px))
+        assert crop.size == bucket_of(wanted)
+        if side > whole:
+            assert crop.size <= bucket_of(1.6 * side)
+        if side <= alone:
+            assert crop.size <= bucket_of(most_px)
+        left, top, shown = reach(face(3000, 2000, side, side), limit_px)
+        assert shown == pytest.approx(wanted - 6)
+        # All of the face's box, but for what the network's padding reaches.
+        assert left <= 3000 + 3
+        assert top <= 2000 + 3
+        assert left + shown >= 3000 + side - 3
+        assert top + shown >= 2000 + side - 3
+        assert crop.x <= left + 1
+        assert crop.x + crop.size >= left + shown - 1
+
+
+def test_a_face_of_a_size_between_two_crops_keeps_its_own():
+    for sides in ([100, 118, 115, 117, 112, 106], [118, 115, 117, 112, 106]):
+        last, sizes = 0, []
+        for side in sides:
+            last = choose_crop(face(300, 200, side, side), 480, 640, 96, last).size
+            sizes.append(last)
+        assert sizes[-5:] == [192] * 5
+    assert choose_crop(face(300, 200, 103, 103), 480, 640, 96, last).size == 128
+
+
 def test_a_frame_smaller_than_its_crop_is_padded_by_its_border():
     rgb = picture(40, 100)
-    crop = choose_crop(face(20, 5, 30, 30), 40, 100)
+    crop = choose_crop(face(20, 5, 30, 30), 40, 100, 0)
     pixels = cut(rgb, crop)
     assert pixels.shape == (64, 64, 3)
     assert crop.y == -12
@@ -94,19 +127,20 @@ def whole(crop: Crop) -> tuple[float, float, float]:
     return crop.x, crop.y, crop.size
 
 
-def test_what_is_shown_of_a_face_grows_with_its_box_and_not_with_its_bucket():
+@pytest.mark.parametrize("limit_px", [0, 96])
+def test_what_is_shown_of_a_face_grows_with_its_box_and_not_with_its_bucket(limit_px: int):
     shown, sizes, last = [], [], 0
     for step in range(120):
         side = 55 + step / 4
         face = Face(1, 200 - side / 2, 150 - side / 2, side, side, 1.0)
-        crop = choose_crop(face, 480, 640, last)
+        crop = choose_crop(face, 480, 640, limit_px, last)
         last = crop.size
         sizes.append(crop.size)
         mask = np.zeros((480, 640), np.float32)
         rows, columns = np.s_[crop.y : crop.y + crop.size], np.s_[crop.x : crop.x + crop.size]
-        mask[rows, columns] = feather(crop, reach(face), 480, 640, 1)[..., 0]
+        mask[rows, columns] = feather(crop, reach(face, limit_px), 480, 640, 1)[..., 0]
         shown.append(mask)
-    assert len(set(sizes)) == 3
+    assert len(set(sizes)) == (2 if limit_px else 3)
     changes = [np.abs(b - a).sum() / a.sum() for a, b in pairwise(shown)]
     assert max(changes) < 3 * np.median(changes)
     assert shown[0][150, 200] == shown[-1][150, 200] == 1
