@@ -245,7 +245,7 @@ class FaceEnhancer:
                 frame_here = here or CpuFrame(frame, tuning.scale, self._beside, clock)
                 frame_here.recall(
                     shown, crops, pictures, strengths, grids, work.steadier,
-                    limit_px=tuning.max_crop_px, moving=tuning.patience == 1,  # where time is short, only what stands still
+                    limit_px=tuning.max_crop_px, moving=tuning.patience == 1,  # or only the rest
                 )  # fmt: skip
                 residuals, outcomes = faces()
                 composed = frame_here.finish(residuals, work.steadier), outcomes

@@ -56,6 +56,11 @@ def plan_videos(
     several = len(sources) > 1 or Path(sources[0]).is_dir()
     found: list[tuple[Path, Path]] = []
     for source in sources:
+        if Path(source).exists() and not (Path(source).is_file() or Path(source).is_dir()):
+            raise InputError(
+                f"{source} is a pipe or a device, and a video is read several times; write it to "
+                "a file first"
+            )
         if Path(source).exists():
             found += _in_place(Path(source), output, recursive=recursive)
         elif glob.has_magic(source):

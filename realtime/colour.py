@@ -74,7 +74,10 @@ def tags_of(frame: av.VideoFrame) -> ColourTags:
     if matrix not in _MATRICES:
         matrix = _BT709 if min(frame.width, frame.height) >= _HD_HEIGHT else _SMPTE170M
     full_range = not frame.format.is_rgb and (
-        int(frame.color_range) == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+        int(frame.color_range) == ColorRange.JPEG
+        or frame.format.name.startswith("yuvj")
+        # FFmpeg takes grey that says nothing as full.
+        or (frame.format.name.startswith("gray") and int(frame.color_range) == 0)
     )
     return ColourTags(
         matrix=matrix,

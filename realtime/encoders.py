@@ -152,6 +152,13 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 _NOT_OURS = ("cuda", "qsv", "amf", "videotoolbox_vld", "d3d11", "d3d12", "vulkan", "vaapi")
 
 
+_NO_ALPHA = {
+    "libx265": ("yuva420p", "yuva420p10le"),
+    "libvpx-vp9": ("yuva422p", "yuva440p", "yuva444p", "gbrap"),
+}
+"""Formats that FFmpeg lists, but which do not open, or which no file of ours holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """An encoder as it is opened."""
@@ -237,7 +244,11 @@ def _usual(suffix: str, info: SourceInfo) -> str:
 def _pix_fmt(codec: str, asked: str | None, source: str, *, odd: bool) -> str:
     """The pixel format asked for, or the encoder's nearest to the source's."""
     known = [pix_fmt.name for pix_fmt in av.Codec(codec, "w").video_formats or ()]
-    usable = [n for n in known if n not in _NOT_OURS and not n.startswith("yuvj")]
+    usable = [
+        n
+        for n in known
+        if n not in _NOT_OURS and not n.startswith("yuvj") and n not in _NO_ALPHA.get(codec, ())
+    ]
     if odd and ENCODERS[codec].even:
         usable = [name for name in usable if not _halved(name)] or usable
     if asked is not None:

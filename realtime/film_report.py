@@ -61,7 +61,7 @@ def write_report(
         f"<style>{_STYLE}</style></head><body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
     try:
-        path.write_text(page, encoding="utf-8")
+        path.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
         raise OutputError(f"{path}: the report cannot be written ({error.strerror})") from error
 

@@ -75,7 +75,7 @@ def join(
     """
     written = Joined()
     with ExitStack() as stack:
-        container = stack.enter_context(_open(path, info, copy_from))
+        container = stack.enter_context(_open(path, info, copy_from, early=journal.pts[0] < 0))
         first = stack.enter_context(av.open(f"file:{journal.file(journal.pieces[0].start)}"))
         hevc = chosen.codec.startswith(("libx265", "hevc")) and path.suffix != ".mkv"
         # Opaque: PyAV looks for an encoder otherwise, and finds none by the decoder's name of AV1.
@@ -162,7 +162,7 @@ def _rate(pts: list[int], info: SourceInfo) -> Fraction | None:
     return average.limit_denominator(1001)
 
 
-def _open(path: Path, info: SourceInfo, copy_from: Path | None) -> OutputContainer:
+def _open(path: Path, info: SourceInfo, copy_from: Path | None, *, early: bool) -> OutputContainer:
     options: dict[str, str] = {}
     if _is_mp4(path):
         # Edit lists count in the movie's own time scale, 1/1000 s unless told: too coarse for
@@ -171,6 +171,8 @@ def _open(path: Path, info: SourceInfo, copy_from: Path | None) -> OutputContain
             "movflags": "+faststart",
             "movie_timescale": str(_movie_timescale(info, copy_from)),
         }
+        if early:  # what lies before zero is hidden by an edit list
+            options["avoid_negative_ts"] = "make_non_negative"
     return av.open(f"file:{path}", "w", options=options)
 
 

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from errno import ENAMETOOLONG
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,8 @@ def open_journal(output: Path, facts: Mapping[str, object]) -> Journal:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"{output}: cannot write in {output.parent} ({reason}); choose another folder"
+            f"{output}: cannot write in {output.parent} ({reason}); choose "
+            f"{'a shorter name' if error.errno == ENAMETOOLONG else 'another folder'}"
         ) from error
     wanted = {"version": _VERSION, **facts}
     journal = Journal(folder, _read(folder, wanted), lock)

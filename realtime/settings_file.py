@@ -103,6 +103,8 @@ def read_settings_file(file: Path | None, sections: Iterable[str]) -> SettingsFi
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}{_hint(text, error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from error
     held = SettingsFile(file, text, {}, {})
     known = (*sections, _PROFILES)
     for name, values in content.items():

@@ -23,6 +23,9 @@ _COPIED = ("audio", "subtitle")
 _COVERS = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
 """What Matroska keeps as a file within the file: name's suffix and type by coding."""
 
+_NO_EDITS = ("matroska", "webm")
+"""They have no edit lists, so that what one hides would come back."""
+
 _OF_THE_OLD_FILE = (
     "encoder", "duration", "major_brand", "minor_version", "compatible_brands", "number_of_frames",
     "number_of_bytes", "bps", "rotate", "handler_name", "vendor_id", "filename", "mimetype",
@@ -91,8 +94,9 @@ class StreamCopy:
             )  # fmt: skip
         if self._left:
             _log.warning(
-                "%s: left out, as this kind of file cannot hold it: %s; .mkv holds most",
+                "%s: left out, as this kind of file cannot hold it: %s%s",
                 self._name, ", ".join(self._left),
+                "" if self._output.format.name == "matroska" else "; .mkv holds most",
             )  # fmt: skip
 
     def copy_until(self, time_s: Fraction | None) -> None:
@@ -214,6 +218,8 @@ class StreamCopy:
                         "moved", self._path, self._moved,
                     )  # fmt: skip
                 return
+            if packet.is_discard and self._output.format.name in _NO_EDITS and _is_cut(packet):
+                continue
             if packet.dts is None and packet.size and _is_cover(packet.stream):
                 packet.pts = packet.dts = 0  # a cover picture has no time
             if packet.dts is not None:  # the last, empty packet only says that all is read
@@ -249,6 +255,12 @@ class StreamCopy:
         if packet.pts is not None:
             packet.pts += moved
         ends[index] = packet.dts, packet.dts + (packet.duration or 0)
+
+
+def _is_cut(packet: av.Packet[Any]) -> bool:
+    """Whether an edit list hides it and the one after it: the last hidden one primes a decoder."""
+    end = (packet.pts or 0) + 2 * (packet.duration or 0)
+    return packet.stream.type == "audio" and end <= 0
 
 
 def _is_cover(stream: Stream) -> bool:

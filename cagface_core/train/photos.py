@@ -17,6 +17,8 @@ from cagface_core.types import Image
 IGNORE = 255
 """The label of pixels that no loss and no score may look at."""
 
+_COLUMNS = ("file", "split", "group", "kind", "tier", "width", "height", "landmarks_ok")
+
 _CLASS_OF_MASK = {
     0: "background", 1: "skin", 2: "brows", 3: "brows", 4: "eyes", 5: "eyes",
     7: "ears", 8: "ears", 10: "nose", 11: "mouth", 12: "mouth", 13: "mouth", 17: "hair",
@@ -61,8 +63,16 @@ def read_photos(data_dir: Path, split: str) -> list[Photo]:
         InputError: there is no photo set, or it mixes a group over splits.
     """
     manifest = find_manifest(data_dir)
-    with manifest.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with manifest.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows, there = list(reader), set(reader.fieldnames or ())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{manifest} is no CSV file in UTF-8 ({error})") from error
+    if missing := [name for name in _COLUMNS if name not in there]:
+        raise InputError(
+            f"{manifest} has no column {', '.join(missing)}; expected {', '.join(_COLUMNS)}"
+        )
     split_of: dict[str, str] = {}
     for row in rows:
         if split_of.setdefault(row["group"], row["split"]) != row["split"]:

@@ -27,6 +27,7 @@ from cagface_core.attention import (
 )
 from cagface_core.bisenet import COMPONENTS
 from cagface_core.cores import usable_cores
+from cagface_core.errors import InputError
 from cagface_core.train import degrade as degrading
 from cagface_core.train import photos as reading
 from cagface_core.train.degrade import degrade
@@ -94,6 +95,8 @@ class Pool:
             parser = checkpoint.load_parser(plan.parser)[0].to(plan.device)
         elif plan.uses_maps:
             photos = [photo for photo in photos if photo.mask is not None]
+            if not photos:
+                raise InputError(f"no photo of {plan.data} that is used has a mask; give --parser")
         self.photos = photos
         self.variants = 1 if plan.protocol == "clean" else variants or plan.variants
         weights = np.array([_REAL_WEIGHT if p.kind == "real" else 1.0 for p in photos])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from fractions import Fraction
@@ -215,7 +216,12 @@ def test_hardware_that_is_not_there_is_replaced_and_said(tmp_path, caplog):
     for name in ("h264_nvenc", "libx264"):
         enhance(source, tmp_path / f"{name}.mp4", codec=name, crf=51)
     small, same = (tmp_path / f"{name}.mp4" for name in ("h264_nvenc", "libx264"))
-    assert small.stat().st_size == same.stat().st_size < output.stat().st_size
+    # By x264's own words; its bytes differ now and then from run to run, where it uses AVX-512.
+    told = [re.search(rb"x264 - core .*?\0", path.read_bytes()) for path in (small, same)]
+    assert told[0] and told[1]
+    assert told[0][0] == told[1][0]
+    assert b" crf=51.0 " in told[0][0]
+    assert small.stat().st_size < output.stat().st_size
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg: apt-get install ffmpeg")
