@@ -44,6 +44,10 @@ PRESETS: dict[str, CAGFaceConfig] = {
 }
 """Sizes by name; which of them ship with weights, :func:`shipped` tells."""
 
+AUTO = "auto"
+"""Weights for pictures of any quality, two networks: see ``Engine``'s ``finer``."""
+_AUTO = ("webcam", "clean")
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -210,7 +214,8 @@ def shipped() -> list[str]:
 def presets_with(weights: str) -> list[str]:
     """Name the presets that ship such weights, smallest first."""
     names = shipped()
-    return [preset for preset in PRESETS if f"{preset}-{weights}" in names]
+    kinds = _AUTO if weights == AUTO else (weights,)
+    return [preset for preset in PRESETS if all(f"{preset}-{kind}" in names for kind in kinds)]
 
 
 def largest(weights: str, most: str) -> str:
@@ -218,6 +223,14 @@ def largest(weights: str, most: str) -> str:
     order = list(PRESETS)
     there = [p for p in presets_with(weights) if order.index(p) <= order.index(most)]
     return there[-1] if there else most
+
+
+def find_pair(preset: str, weights: str) -> tuple[Path, Path | None]:
+    """Resolve as :func:`find_sr` does; of :data:`AUTO` the second are those for clean pictures."""
+    if weights != AUTO:
+        return find_sr(preset, weights), None
+    first, second = (find_sr(preset, kind) for kind in _AUTO)
+    return first, second
 
 
 def find_sr(preset: str, weights: str) -> Path:
@@ -253,6 +266,12 @@ def tell_of_size(preset: str | None, found: Checkpoint, weights: Path) -> None:
         log.warning(
             "preset %s is not used: %s holds a network of its own (%s)", preset, weights, size
         )
+
+
+def find_named_pair(name: str) -> tuple[Path, Path | None]:
+    """Resolve as :func:`find_named` does, and ``nano-auto`` as :func:`find_pair`."""
+    preset, _, weights = name.partition("-")
+    return find_pair(preset, AUTO) if weights == AUTO else (find_named(name), None)
 
 
 def find_named(name: str) -> Path:

@@ -24,7 +24,9 @@ class EnhancerConfig:
         preset: size of the network, see ``cagface_core.checkpoint.PRESETS``. None chooses by mode
             and device: ``small`` on a CUDA GPU, ``pico`` for live on a processor, else ``nano``;
             live a governor may choose a larger one where there is time for it.
-        weights: ``clean``, ``webcam``, ``detail``, or the path of a ``.safetensors`` file.
+        weights: ``clean``, ``webcam``, ``detail``, or the path of a ``.safetensors`` file. For
+            images also ``auto``: each face by ``clean`` as far as its picture is that, else by
+            ``webcam``.
         detail: with weights ``detail``: 1 is all of them, 0 is ``webcam``, in between a mixture.
         parser: the component network: a ``.safetensors`` file that ``cagface train parser`` wrote,
             or a ``.pth`` file of the 19-class face-parsing layout; None is the shipped one.
@@ -66,6 +68,8 @@ class EnhancerConfig:
             raise ConfigError(f"detail {self.detail} needs weights detail; got {self.weights!r}")
         if self.mode not in get_args(Mode):
             raise ConfigError(f"unknown mode {self.mode!r}; expected {', '.join(get_args(Mode))}")
+        if self.weights == "auto" and self.mode != "image":
+            raise ConfigError("weights auto are for pictures alone; choose webcam, clean or detail")
         if self.max_faces < 1:
             raise ConfigError(f"max_faces {self.max_faces} is too small; expected 1 or more")
 

@@ -28,6 +28,13 @@ _SHARPENED = (-0.1, -0.2)
 what the network changed of it, and the change's correlation with it, negative where the network
 sharpens. Set on the validation photos and by eye on soft clips."""
 
+_BRIGHT_LEVELS, _MOST_LIFT = 100.0, 3.0
+"""In pictures darker than this on average all is smaller, good detail and noise: changes count as
+many times more, up to so many."""
+
+_COLOUR_LEVELS = (3.0, 1.0)
+"""A picture has colour from the first on, RMS, and is black and white below the second."""
+
 
 def resize(x: Tensor, height: int, width: int) -> Tensor:
     """Bring (N, C, H, W) float32 to (height, width): bicubic, antialiased where it shrinks.
@@ -59,7 +66,7 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
 
 def hold(
     sr: Tensor, lr: Tensor, sigma_px: float, seen: Tensor | None = None,
-    colour_px: float | None = None,
+    colour_px: float | None = None, finer: Callable[[], Tensor] | None = None,
 ) -> Tensor:  # fmt: skip
     """Hold a super-resolved face to its input, and tell what it adds to the plain upscale.
 
@@ -79,16 +86,22 @@ def hold(
         seen: (N, 3, h, w), the input as the network saw it, shrunk; None is the input itself.
         colour_px: the same of its colour, where that is to be held more strictly than its
             luminance; None is ``sigma_px``.
+        finer: gives ``sr`` by a network for clean input alone: as far as a picture was a good
+            one, that is shown, held to all of it. On the processor alone, or outside of graphs.
 
     Returns:
         (N, 3, S*H, S*W): the consistent face minus the bicubic upscale of ``lr``.
     """
     kept = resize(sr, lr.shape[-2], lr.shape[-1])
-    if sigma_px:
-        shown = lr if seen is None else seen
-        change = resize(lr - kept, *shown.shape[-2:])
-        kept = kept + resize(_given_up(change, shown, sigma_px, colour_px), *lr.shape[-2:])
-    return sr - resize(kept, sr.shape[-2], sr.shape[-1])
+    if not sigma_px:
+        return sr - resize(kept, sr.shape[-2], sr.shape[-1])
+    shown = lr if seen is None else seen
+    change = resize(lr - kept, *shown.shape[-2:])
+    given_up, trust = _given_up(change, shown, sigma_px, colour_px)
+    added = sr - resize(kept + resize(given_up, *lr.shape[-2:]), sr.shape[-2], sr.shape[-1])
+    if finer is None or not bool((trust > 0).any()):
+        return added
+    return added + trust * (hold(finer(), lr, 0.0) - added)
 
 
 def hold_coarse(
@@ -113,29 +126,50 @@ def hold_coarse(
     if sigma_px == 0:
         return seen.new_zeros(*seen.shape[:2], height, width)
     change = seen - resize(sr, *seen.shape[-2:])
-    return resize(-_given_up(change, seen, sigma_px, colour_px), height, width)
+    return resize(-_given_up(change, seen, sigma_px, colour_px)[0], height, width)
+
+
+def as_coloured(added: Tensor, lr: Tensor) -> Tensor:
+    """Take the colour off what is added to pictures that have none: black and white stays so.
+
+    Args:
+        added: (N, 3, S*H, S*W), what is added to their plain upscale.
+        lr: (N, 3, H, W), the pictures, in [-1, 1].
+    """
+    levels = 127.5 * (lr - luminance(lr)).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    share = _between(levels, *_COLOUR_LEVELS)
+    if _on_processor(added) and bool((share == 1).all()):
+        return added
+    grey = luminance(added)
+    return grey + share * (added - grey)
 
 
 def _given_up(
     change: Tensor, shown: Tensor, sigma_px: float, colour_px: float | None
-) -> Tensor:  # fmt: skip
-    """What of the input, as it was ``shown``, the face need not keep; ``change``: all it lacks."""
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """What of the input, as it was ``shown``, the face need not keep; ``change``: all it lacks.
+
+    And how good an input it was, (N, 1, 1, 1) in [0, 1].
+    """
     fine, detail = (x - _smooth(x, sigma_px) for x in (change, shown))
     if colour_px is not None and colour_px < sigma_px:
         grey = luminance(fine)
         colour = change - luminance(change)
         fine = grey + colour - _smooth(colour, colour_px)
-    return (1 - _trust(fine, detail)) * fine
+    trust = _trust(fine, detail, shown)
+    return (1 - trust) * fine, trust
 
 
-def _trust(change: Tensor, detail: Tensor) -> Tensor:
+def _trust(change: Tensor, detail: Tensor, shown: Tensor) -> Tensor:
     """Tell how good an input was from its fine content and what the network took of it.
 
-    Both (N, 3, H, W); the answer is (N, 1, 1, 1) in [0, 1].
+    All (N, 3, H, W), the last in [-1, 1]; the answer is (N, 1, 1, 1) in [0, 1].
     """
     axes = (1, 2, 3)
+    bright = 127.5 * (luminance(shown).mean(dim=axes, keepdim=True) + 1)
     taken, whole = (x.square().sum(dim=axes, keepdim=True).sqrt() for x in (change, detail))
     rms_levels = 127.5 * change.square().mean(dim=axes, keepdim=True).sqrt()
+    rms_levels = rms_levels * (_BRIGHT_LEVELS / bright).clamp(1, _MOST_LIFT)
     correlation = (change * detail).sum(dim=axes, keepdim=True) / (taken * whole + 1e-9)
     return _between(rms_levels, *_CHANGED_LEVELS) * _between(correlation, *_SHARPENED)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from cagface_core.attention import (
     to_signed,
 )  # fmt: skip
 from cagface_core.bisenet import INPUT_PX
-from cagface_core.consistency import SIGMA_PX, hold, hold_coarse, resize
+from cagface_core.consistency import SIGMA_PX, as_coloured, hold, hold_coarse, resize
 from cagface_core.cpu_graph import CpuGraphed
 from cagface_core.crop import BUCKETS_PX, WHOLE_PX, seen_side
 from cagface_core.cuda_graph import Graphed, GraphPool
@@ -71,7 +73,7 @@ class Engine:
 
     def __init__(
         self, sr_weights: Path, device: str = "auto", parser_weights: Path | None = None,
-        softer: tuple[Path, float] | None = None,
+        softer: tuple[Path, float] | None = None, finer: Path | None = None,
     ) -> None:  # fmt: skip
         """Load both networks.
 
@@ -82,6 +84,8 @@ class Engine:
             parser_weights: a component network, ours or ``.pth`` of the face-parsing layout;
                 None is the shipped one.
             softer: weights to mix in, and their share, 0 to 1.
+            finer: weights for clean input, of the same size: where a picture is as good as that,
+                theirs is shown. Not for CUDA graphs: of no picture is it known before.
 
         Raises:
             WeightsError: a file is missing, damaged or of another kind.
@@ -101,6 +105,7 @@ class Engine:
         self._channels = model.config.in_channels
         try:
             self._settle(fold(model), fold_norms(parser), where)
+            self._finer = None if finer is None else self._beside(finer)
         except RuntimeError as error:
             if not lacks_memory(error):
                 raise
@@ -118,7 +123,7 @@ class Engine:
 
     def _settle(self, network: FoldedCAGFace, parser: torch.nn.Module, where: Place) -> None:
         """Bring both networks to where they compute."""
-        runner = self._open(network, where)
+        runner = self._open(network, where, self.facts.facts)
         self.graphs = runner if isinstance(runner, GraphRunner) else None
         if self.graphs is not None and self.graphs.eager.slower_for:
             self.why += f"; without our own convolutions: {self.graphs.eager.slower_for}"
@@ -157,9 +162,15 @@ class Engine:
             f"({self.path}, {self.why})"
         )
 
-    def _open(self, network: FoldedCAGFace, where: Place) -> Runner:
+    def _beside(self, weights: Path) -> Runner:
+        """Make another network ready where the first one is."""
+        model, found = checkpoint.load_sr(weights)
+        path = "cuda-eager" if self.graphs is not None else self.path
+        runner = open_runner(fold(model), Place(path, self._where), found.facts)
+        return Sparing(runner, self.runner.counts)
+
+    def _open(self, network: FoldedCAGFace, where: Place, facts: Mapping[str, Any]) -> Runner:
         """Make the network ready on its path; on the processor, if need be, find the fastest."""
-        facts = self.facts.facts
         self.why = "as asked"
         if where.path == ANY_CPU_PATH:
             runner, self.why = fastest(
@@ -296,11 +307,17 @@ class Engine:
         colour_px = self.sigma_px * side / (own * coarse)
         if side < own and (scale == 1 or own >= 4 * side):
             sr = self._forward(block, 2, run or self.runner)
-            return hold_coarse(sr, seen, self.sigma_px, *size, colour_px).mul_(127.5)
+            added = hold_coarse(sr, seen, self.sigma_px, *size, colour_px)
+            return as_coloured(added, seen).mul_(127.5)
         # Between, what the larger would add hardly shows, and shrinking it takes long.
         factor = 4 if max(size) > 3 * max(height, width) else 2
-        sr = resize(self._forward(block, factor, run or self.runner), *size)
-        return hold(sr, lr, self.sigma_px, seen, colour_px).mul_(127.5)
+
+        def made(by: Callable[[Tensor, int], Tensor]) -> Tensor:
+            return resize(self._forward(block, factor, by), *size)
+
+        finer = None if self._finer is None or side < own else partial(made, self._finer)
+        added = hold(made(run or self.runner), lr, self.sigma_px, seen, colour_px, finer)
+        return as_coloured(added, lr).mul_(127.5)
 
     def upscale(self, rgb: Image, strength: float = 1.0) -> Image:
         """Super-resolve a picture that is a face: (H, W, 3) to (4H, 4W, 3) uint8 RGB.

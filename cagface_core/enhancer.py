@@ -126,10 +126,10 @@ class FaceEnhancer:
             WeightsError: a weights file is missing or damaged.
         """
         if preset not in self._engines:
-            weights = checkpoint.find_sr(preset, self.config.weights)
+            weights, finer = checkpoint.find_pair(preset, self.config.weights)
             detail = self.config.detail
             softer = (checkpoint.find_sr(preset, "webcam"), 1 - detail) if detail < 1 else None
-            engine = Engine(weights, self.config.device, self.config.parser, softer)
+            engine = Engine(weights, self.config.device, self.config.parser, softer, finer)
             checkpoint.tell_of_size(self.config.preset and preset, engine.facts, weights)
             self._engines[preset] = engine
             if self._warm:

@@ -28,7 +28,7 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
         help="a picture; several, a folder, a pattern (*.jpg)",
     )  # fmt: skip
     parser.add_argument("output", type=Path, metavar="OUT", help="a picture, or a folder")
-    add_enhancer_arguments(parser, weights="clean", scale=4, max_faces=1000)
+    add_enhancer_arguments(parser, weights="auto", scale=4, max_faces=1000)
     parser.add_argument(
         "--aligned",
         action="store_true",

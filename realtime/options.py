@@ -57,7 +57,7 @@ def add_enhancer_arguments(
     group.add_argument(
         "--weights",
         default=weights,
-        metavar="clean|webcam|detail|FILE",
+        metavar=("auto|" if weights == "auto" else "") + "clean|webcam|detail|FILE",
         help=f"what the network was trained for, or a weights file (default: {weights})",
     )
     group.add_argument(

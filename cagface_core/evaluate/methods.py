@@ -105,8 +105,8 @@ def our_weights(names: Sequence[str], device: str) -> list[Method]:
     """
     found: list[Method] = []
     for name in names:
-        path = checkpoint.find_named(name)
-        engine = Engine(path, device)
+        path, finer = checkpoint.find_named_pair(name)
+        engine = Engine(path, device, finer=finer)
         facts = engine.facts
         found.append(
             Method(name, engine.upscale, engine.description, _size(facts.tensors), facts.sha256)

@@ -80,7 +80,7 @@ def make_frame(scale: int, limit_px: int) -> DeviceFrame:
     engine = cast("Any", Engine.__new__(Engine))
     engine.device, engine.graphs = GPU, None
     engine.attention, engine.sigma_px = "paper", 3.0
-    engine._whole_px = 384
+    engine._whole_px, engine._finer = 384, None
 
     def run(block: Tensor, factor: int) -> Tensor:
         block = block.to(dtype=torch.float16, memory_format=torch.channels_last)

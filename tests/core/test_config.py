@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cagface_core import EnhancerConfig, FaceEnhancer, Rung, Tuning, narrowed
+from cagface_core import ConfigError, EnhancerConfig, FaceEnhancer, Rung, Tuning, narrowed
 from cagface_core.checkpoint import WEIGHTS_DIR
 from cagface_core.config import Mode, usual
 
@@ -55,3 +55,12 @@ def test_weights_of_one_s_own_come_in_one_size(tmp_path: Path):
     with FaceEnhancer(EnhancerConfig(device="cpu-float32", weights=str(own))) as enhancer:
         assert enhancer.rungs == LIVE[:3]  # whatever size it is, there is no other
         assert enhancer.presets == ("pico",)
+
+
+@pytest.mark.parametrize("mode", ["live", "file"])
+def test_weights_that_cost_two_networks_are_for_pictures(mode: Mode):
+    with pytest.raises(ConfigError, match="weights auto are for pictures alone"):
+        EnhancerConfig(weights="auto", mode=mode)
+    with FaceEnhancer(EnhancerConfig(weights="auto", mode="image", device="cpu-float32")) as made:
+        assert made.tuning.preset == "nano"
+        assert made.presets == ("pico", "nano", "small")

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from cagface_core import consistency
-from cagface_core.consistency import hold, resize
+from cagface_core.attention import luminance
+from cagface_core.consistency import as_coloured, hold, resize
 
 
 def soft_noise(side: int, seed: int = 0) -> torch.Tensor:
@@ -58,6 +59,50 @@ def test_the_less_a_network_changes_the_more_of_the_input_is_kept():
     assert much == pytest.approx(more, abs=0.02)
     assert less < 0.2
     assert less + 0.15 < middle < much - 0.15
+
+
+def test_in_a_dark_picture_little_is_much():
+    """Its noise is as dark as it is: taken for good detail, a face stays as noisy as it came."""
+    checks = torch.ones(1, 3, 64, 64)
+    for k in (0, 1):
+        checks[..., k::4, :] *= -1
+        checks[..., k::4] *= -1
+    change = checks * 2.5 / 127.5
+    bright, dark = soft_noise(64), (soft_noise(64) + 1) * 0.35 - 1  # 128 and 45 levels on average
+    assert left_over(change, bright) < 0.2
+    assert left_over(change, dark) > 0.5
+    assert left_over(change * 0.35, dark) < 0.2  # what in the bright one would be 2.5 levels
+
+
+def test_black_and_white_stays_black_and_white():
+    added = soft_noise(128)
+    grey = luminance(soft_noise(64, 1)).expand(1, 3, 64, 64)
+    made = as_coloured(added, grey)
+    assert (made - luminance(made)).abs().max() < 1e-6
+    torch.testing.assert_close(luminance(made), luminance(added))
+    coloured = soft_noise(64, 1)
+    assert torch.equal(as_coloured(added, coloured), added)
+    some = [torch.cat([grey, coloured]), torch.cat([added, added])]
+    both = as_coloured(some[1], some[0])  # each by itself
+    torch.testing.assert_close(both, torch.cat([made, added]))
+
+
+def test_a_finer_network_is_asked_where_the_picture_was_a_good_one():
+    lr = soft_noise(64)
+    sr, fine = resize(lr, 256, 256), resize(lr, 256, 256) + 0.1 * soft_noise(256, 3)
+    asked: list[int] = []
+
+    def finer() -> torch.Tensor:
+        asked.append(1)
+        return fine
+
+    exact = hold(fine, lr, 0.0)
+    torch.testing.assert_close(hold(sr, lr, 3.0, finer=finer), exact, atol=1e-4, rtol=0)
+    assert asked == [1]
+    noise = soft_noise(64, 5) - resize(resize(soft_noise(64, 5), 16, 16), 64, 64)
+    noisy = lr + noise  # which the network takes away
+    assert torch.equal(hold(sr, noisy, 3.0, finer=finer), hold(sr, noisy, 3.0))
+    assert asked == [1]
 
 
 def test_what_a_network_sharpens_stays_sharpened():

@@ -72,6 +72,36 @@ def test_clean_weights_keep_the_input_and_webcam_weights_its_colours(engine: Eng
         assert np.abs(difference).mean() < 0.6
 
 
+@pytest.mark.parametrize("kind", ["clean", "webcam", "detail"])
+def test_a_picture_in_black_and_white_gets_no_colour(face: Image, kind: str):
+    engine = Engine(checkpoint.find_sr("pico", kind), "cpu-float32")
+    grey = np.repeat(face[..., 1:2], 3, 2)
+    maps = engine.parse([grey])
+    for limit_px in (0, 64):
+        residual = engine.residual([grey], maps, 2, limit_px)[0]
+        assert np.abs(residual).max() > 5
+        assert np.ptp(residual, axis=2).max() < 0.01
+
+
+def test_auto_is_clean_for_a_clean_picture_and_webcam_for_a_damaged_one(
+    face: Image, demo_clip: Path
+):
+    first, second = checkpoint.find_pair("pico", "auto")
+    auto = Engine(first, "cpu-float32", finer=second)
+    webcam, clean = Engine(first, "cpu-float32"), Engine(second, "cpu-float32")
+    assert (webcam.facts.facts["protocol"], clean.facts.facts["protocol"]) == ("webcam", "clean")
+    with av.open(str(demo_clip)) as container:
+        frame = next(iter(container.decode(video=0))).to_ndarray(format="rgb24")
+    small = downsample4(np.ascontiguousarray(frame[:224, 30:254]))
+    nearest = {e: np.abs(auto.upscale(small).astype(int) - e.upscale(small)).mean()
+               for e in (clean, webcam)}  # fmt: skip
+    assert nearest[clean] < 0.5 * nearest[webcam]
+    _, jpeg = cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 20])
+    damaged = np.ascontiguousarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1])
+    assert np.array_equal(auto.upscale(damaged), webcam.upscale(damaged))
+    assert np.abs(auto.upscale(damaged).astype(int) - clean.upscale(damaged)).mean() > 1
+
+
 def test_a_large_face_may_be_seen_shrunk(engine: Engine, face: Image):
     maps = engine.parse([face])
     whole = engine.residual([face], maps, 2)[0]

@@ -182,7 +182,7 @@ def test_one_image(folder, capsys):
     arguments = ["image", str(folder / "good.png"), str(folder / "out.jpg")]
     assert main(arguments, make_enhancer=lambda o: asked.append(o) or plain(o)) == 0
     assert "192x128" in capsys.readouterr().out
-    assert (asked[0].mode, asked[0].weights, asked[0].scale) == ("image", "clean", 4)
+    assert (asked[0].mode, asked[0].weights, asked[0].scale) == ("image", "auto", 4)
 
 
 def test_live_without_a_camera_is_one_line(capfd):
