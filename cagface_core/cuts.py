@@ -19,8 +19,11 @@ class CutDetector:
 
     MIN_CHANGE = 0.10
     """Mean absolute change of a cut at least, of the full range."""
-    MIN_RATIO = 4.0
-    """How many times the recent change a cut is at least."""
+    MIN_RATIO = 2.0, 4.0
+    """How many times the recent change a cut is at least: the first where it is a sure change, else
+    the second."""
+    SURE_CHANGE = 0.20
+    """More than few motions change: a cut right after a fast pan is one too."""
 
     def __init__(self) -> None:
         """Start before the first frame."""
@@ -42,7 +45,10 @@ class CutDetector:
             self._usual_change = 0.0
             return True
         change = float(np.abs(thumbnail - before).mean())
-        is_cut = change > max(self.MIN_CHANGE, self.MIN_RATIO * self._usual_change)
+        least, most = self.MIN_RATIO
+        usual = self._usual_change
+        more = max(least * usual, min(self.SURE_CHANGE, most * usual))
+        is_cut = change > max(self.MIN_CHANGE, more)
         if is_cut:
             self._usual_change = 0.0
         else:

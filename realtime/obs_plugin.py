@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
@@ -34,6 +35,8 @@ from realtime.obs_files import COMMAND_NAME, data_folder, make_data_folder, xdg_
 from realtime.partial_file import PartialFile
 
 LIST_NAME = "installed.json"
+
+_LONGEST_INSTALL_S = 3600.0
 
 _FLATPAK = Path(".var", "app", "com.obsproject.Studio")
 
@@ -151,6 +154,9 @@ def install(*, build: bool = False) -> Path:
         )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{PLUGIN}-*"):  # by an install that was killed
+            if time.time() - left.stat().st_mtime > _LONGEST_INSTALL_S:
+                shutil.rmtree(left, ignore_errors=True)
         stage = tempfile.mkdtemp(prefix=f".{PLUGIN}-", dir=folder.parent)
     except OSError as error:
         raise _unwritable(folder.parent, error) from error

@@ -20,8 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="val", choices=("train", "val", "test"))
     parser.add_argument("--out", type=Path, default=Path("out/eval"), help="folder to write to")
     parser.add_argument(
-        "--weights", nargs="*", default=checkpoint.shipped(), metavar="NAME",
-        help="shipped names or .safetensors files (default: all that are shipped)",
+        "--weights", nargs="*", default=[*checkpoint.shipped(), "nano-auto"], metavar="NAME",
+        help="shipped names, PRESET-auto or .safetensors files (default: all that are shipped, and "
+        "nano-auto)",
     )  # fmt: skip
     parser.add_argument(
         "--protocol", nargs="+", default=names, choices=names, metavar="NAME",

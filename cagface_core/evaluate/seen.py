@@ -17,16 +17,24 @@ import numpy as np
 from rich.table import Table
 
 from cagface_core import checkpoint
-from cagface_core.crop import seen_side, work_grid
+from cagface_core.crop import (
+    FACE_TO_CROP,
+    UPWARD_SHIFT,
+    choose_crop,
+    cut,
+    reach,
+    seen_side,
+    work_grid,
+)
 from cagface_core.engine import Engine
 from cagface_core.errors import InputError
 from cagface_core.evaluate.gain_table import run_gain_table
 from cagface_core.evaluate.metrics import psnr
 from cagface_core.evaluate.statistics import interval
-from cagface_core.paste import upscale_frame
+from cagface_core.paste import feather, upscale_frame
 from cagface_core.train.degrade import degrade
 from cagface_core.train.photos import load_square, read_photos
-from cagface_core.types import Image
+from cagface_core.types import Face, Floats, Image
 
 _CROPS_PX = (128, 192, 256, 384)
 _LIMITS_PX = (64, 96, 192, 384)
@@ -35,17 +43,46 @@ _LEAST_SIDE_PX = 1020  # of a photo: twice and more what is shown of all crops b
 
 
 def enhance(engine: Engine, crop: Image, limit_px: int) -> Image:
-    """Super-resolve a crop (S, S, 3) to (2S, 2S, 3) as a live frame does, both uint8 RGB."""
-    _, scale = work_grid(crop.shape[0], limit_px, _SCALE)
+    """Super-resolve a crop (S, S, 3) to (2S, 2S, 3), all of it shrunk to the limit, uint8 RGB."""
+    return _shown(crop, _added(engine, crop, limit_px))
+
+
+def enhance_as_live(engine: Engine, head: Image, limit_px: int) -> Image:
+    """Do the same to what of a head a frame's crop holds, see ``crop.enhanced_side``."""
+    side, face = head.shape[0], _face(head.shape[0])
+    crop = choose_crop(face, side, side, limit_px)
+    added = _added(engine, cut(head, crop), limit_px)
+    mask = feather(crop, reach(face, limit_px), side, side, _SCALE)
+    whole = np.zeros((_SCALE * side, _SCALE * side, 3), np.float32)
+    left, top = (_SCALE * at for at in (crop.x, crop.y))
+    whole[top : top + added.shape[0], left : left + added.shape[1]] = mask * added
+    return _shown(head, whole)
+
+
+def _face(side: int) -> Face:
+    """Where in a crop of all of a head its face is."""
+    face_px = side / FACE_TO_CROP
+    top = side / 2 + (UPWARD_SHIFT - 0.5) * face_px
+    return Face(0, (side - face_px) / 2, top, face_px, face_px, 1.0)
+
+
+def _added(engine: Engine, crop: Image, limit_px: int) -> Floats:
+    """What the network adds to the plain upscale of a crop, (2S, 2S, 3)."""
+    side = crop.shape[0]
+    _, scale = work_grid(side, limit_px, _SCALE)
     residual = engine.residual([crop], engine.parse([crop]), scale, limit_px)[0]
-    plain = upscale_frame(crop, _SCALE)
-    size = (plain.shape[1], plain.shape[0])
-    added = np.asarray(cv2.resize(residual, size, interpolation=cv2.INTER_CUBIC), np.float32)
-    return np.clip(plain + added + 0.5, 0, 255).astype(np.uint8)
+    size = (_SCALE * side, _SCALE * side)
+    return np.asarray(cv2.resize(residual, size, interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def _shown(crop: Image, added: Floats) -> Image:
+    return np.clip(upscale_frame(crop, _SCALE) + added + 0.5, 0, 255).astype(np.uint8)
 
 
 def measure(data_dir: Path, split: str, weights: Sequence[str], device: str) -> Table:
-    """Gains over bicubic in dB, by the crop's side and the limit.
+    """Gains over bicubic in dB, by the side of the head's crop and the limit.
+
+    Of all of the crop and of the face in it: if all of it is shrunk, and as a frame's crop is.
 
     Raises:
         InputError: the photo set is not there, or has no large photos. ConfigError, WeightsError:
@@ -58,27 +95,42 @@ def measure(data_dir: Path, split: str, weights: Sequence[str], device: str) -> 
         )
     groups = [photo.group for photo in photos]
     table = Table()
-    for heading in ("weights", "n", "crop px", "limit px", "seen at px", "gain, dB"):
+    for heading in ("weights", "n", "crop px", "limit px"):
         table.add_column(heading)
+    for what in ("whole", "as live"):
+        for heading in ("seen at px", "gain, dB", "in the face"):
+            table.add_column(f"{what}: {heading}")
     for name in weights:
         engine = Engine(checkpoint.find_named(name), device)
         for crop_px in _CROPS_PX:
-            gains: dict[int, list[float]] = {limit_px: [] for limit_px in _LIMITS_PX}
+            gains: dict[tuple[int, str, str], list[float]] = {}
+            face = _face(crop_px)
+            left, top, length = (round(_SCALE * x) for x in (face.x, face.y, face.w))
+            parts = {"all": np.s_[:, :], "face": np.s_[top : top + length, left : left + length]}
             for photo in photos:
                 hr = load_square(photo, 4 * crop_px)
                 seed = zlib.crc32(photo.path.name.encode())
                 crop = degrade(hr, np.random.default_rng(seed))
                 size = (_SCALE * crop_px, _SCALE * crop_px)
                 truth = np.asarray(cv2.resize(hr, size, interpolation=cv2.INTER_AREA), np.uint8)
-                plain = psnr(upscale_frame(crop, _SCALE), truth)
-                for limit_px, found in gains.items():
-                    found.append(psnr(enhance(engine, crop, limit_px), truth) - plain)
-            for limit_px, values in gains.items():
-                found = interval(np.asarray(values), groups)
-                assert found is not None
-                seen = str(seen_side(crop_px, limit_px))
-                row = (name, str(len(photos)), str(crop_px), str(limit_px), seen)
-                table.add_row(*row, found.shown(signed=True))
+                plain = upscale_frame(crop, _SCALE)
+                for limit_px in _LIMITS_PX:
+                    for how in (enhance, enhance_as_live):
+                        made = how(engine, crop, limit_px)
+                        for part, place in parts.items():
+                            gain = psnr(made[place], truth[place])
+                            gain -= psnr(plain[place], truth[place])
+                            gains.setdefault((limit_px, how.__name__, part), []).append(gain)
+            for limit_px in _LIMITS_PX:
+                row = [name, str(len(photos)), str(crop_px), str(limit_px)]
+                sides = crop_px, choose_crop(face, crop_px, crop_px, limit_px).size
+                for how, side in zip((enhance, enhance_as_live), sides, strict=True):
+                    row.append(str(seen_side(side, limit_px)))
+                    for part in parts:
+                        found = interval(np.asarray(gains[limit_px, how.__name__, part]), groups)
+                        assert found is not None
+                        row.append(found.shown(signed=True))
+                table.add_row(*row)
     return table
 
 

@@ -45,3 +45,19 @@ def test_no_large_photos_is_one_line(tmp_path, capsys, made: bool):
     data = write_photo_set(tmp_path / "data") if made else tmp_path / "none"
     assert seen.main(["--data", str(data)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_as_live_a_large_face_is_enhanced_and_what_is_around_it_is_not():
+    engine = Engine(checkpoint.find_named("pico-webcam"), "cpu-float32")
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    head = np.asarray(cv2.GaussianBlur(noise, (0, 0), 2), np.uint8)
+    plain = upscale_frame(head, 2).astype(int)
+    changed = np.abs(seen.enhance_as_live(engine, head, 96) - plain).sum(2) > 0
+    face = seen._face(256)
+    rows = slice(round(2 * face.y), round(2 * (face.y + face.h)))
+    columns = slice(round(2 * face.x), round(2 * (face.x + face.w)))
+    assert changed[rows, columns].sum() > 0.9 * changed.sum() > 100
+    assert not changed[:16].any()
+    assert not changed[:, :16].any()
+    whole = np.abs(seen.enhance_as_live(engine, head, 192) - plain).sum(2) > 0
+    assert whole.mean() > 1.5 * changed.mean()  # at its own size, with hair and ears

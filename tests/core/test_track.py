@@ -260,6 +260,19 @@ def test_cuts_are_seen_and_motion_is_not():
     assert cuts.is_cut(scene(2)[:100])
 
 
+def test_a_cut_after_a_fast_pan_is_one():
+    def flat(level: int) -> np.ndarray:
+        return np.full((90, 160, 3), level, np.uint8)
+
+    cuts = CutDetector()
+    assert cuts.is_cut(flat(100))
+    assert not any(cuts.is_cut(flat(level)) for level in 8 * (118, 100))
+    assert not cuts.is_cut(flat(142))  # more motion yet
+    assert not any(cuts.is_cut(flat(level)) for level in 8 * (124, 142))
+    assert cuts.is_cut(flat(205))
+    assert not cuts.is_cut(flat(205))
+
+
 def test_cuts_of_tiny_and_fading_frames():
     cuts = CutDetector()
     assert cuts.is_cut(np.zeros((1, 1, 3), np.uint8))

@@ -138,6 +138,15 @@ def test_the_filter_itself_is_built(repository, monkeypatch, capsys):
     assert (code, told["plugin"]["status"]) == (0, "pass")
 
 
+def test_what_an_install_left_that_was_killed_goes(source):
+    left, begun = (plugin_folder().parent / f".cagface-enhance-{name}" for name in ("old", "new"))
+    for folder in (left, begun):
+        (folder / "work").mkdir(parents=True)
+    os.utime(left, (0, 0))
+    assert main(["obs", "install"]) == 0
+    assert {p.name for p in plugin_folder().parent.iterdir()} == {"cagface-enhance", begun.name}
+
+
 def test_installing_again_replaces_what_was_there(source):
     assert main(["obs", "install"]) == 0
     (source / "data/face.effect").rename(source / "data/new.effect")
