@@ -123,7 +123,7 @@ class _Bench:
         state = enhancer.new_state()
         times_ms: list[float] = []
         stages_ms: dict[str, list[float]] = {}
-        found, crops_px = 0, [0]
+        found, crops_px, limit = 0, [0], enhancer.tuning.max_crop_px
         for index in range(plan.warm_ups + plan.n):
             rgb = scene.frames[index % len(scene.frames)]
             frame = Frame(rgb, round(index * 1_000_000 / _RATE_HZ))
@@ -133,7 +133,6 @@ class _Bench:
                 continue
             times_ms.append(taken_ms)
             found += sum(outcome is Outcome.ENHANCED for outcome in enhanced.outcomes)
-            limit = enhancer.tuning.max_crop_px
             sides = (enhanced_side(max(f.w, f.h), limit) for f in enhanced.faces)
             crops_px += [bucket_of(side) for side in sides]
             for stage, value_ms in enhanced.timings_ms.items():
