@@ -40,7 +40,6 @@ _COARSE = (4, 2, 1)
 they move by whole pixels then too."""
 
 _SHRINK_BELOW = 0.72  # a crop keeps its bucket until the face needs clearly less: no flicker
-_SHRINK_ALONE = 0.9  # likewise where there is room for hardly more than the face
 
 
 def reach(face: Face, limit_px: int) -> tuple[float, float, float]:
@@ -85,20 +84,30 @@ def choose_crop(
         last_size: the side the same face had in the frame before, 0 if it is new.
 
     Returns:
-        A crop whose side is one of ``BUCKETS_PX``, or beyond them a multiple of 64. It lies
-        inside the frame wherever the frame is large enough.
+        A crop whose side is as :func:`crop_side` has it. It lies inside the frame wherever the
+        frame is large enough.
     """
     face_px = max(face.w, face.h)
-    wanted = enhanced_side(face_px, limit_px)
-    size = bucket_of(wanted)
-    if size < last_size and (
-        wanted > _SHRINK_BELOW * last_size or _FACE_ALONE * face_px > _SHRINK_ALONE * size
-    ):
+    wanted, size = enhanced_side(face_px, limit_px), crop_side(face_px, limit_px)
+    needed = wanted if wanted == FACE_TO_CROP * face_px else _FACE_ALONE * face_px
+    if size < last_size and needed > _SHRINK_BELOW * last_size:
         size = last_size
     left, top, _ = _around(face, wanted, size)
     step = 1 if size <= BUCKETS_PX[-1] else _COARSE[0]
     x, y = (step * round(start / step) for start in (left, top))
     return Crop(_inside(x, size, frame_width), _inside(y, size, frame_height), size)
+
+
+def crop_side(face_px: float, limit_px: int) -> int:
+    """The side of the crop that holds what is enhanced of a face of so many pixels.
+
+    One of ``BUCKETS_PX``, or beyond them a multiple of 64; one of 32 where it is to be shrunk: the
+    less, the better is the face.
+    """
+    side = enhanced_side(face_px, limit_px)
+    if limit_px and side > _OVER_LIMIT * limit_px:
+        return math.ceil(side / 32) * 32
+    return bucket_of(side)
 
 
 def bucket_of(side_px: float) -> int:
@@ -113,13 +122,13 @@ def seen_side(side: int, limit_px: int) -> int:
     """The side at which the network sees a crop of ``side`` pixels.
 
     Beyond ``limit_px``, that limit; 0 is none. But up to a third more, where a bucket allows it,
-    for crops of up to twice the limit, so that a face that comes nearer does not turn soft at once;
-    and where it is the half or a quarter of the crop: any other has to be resampled, there and
-    back, by odd steps, which takes longer than it saves.
+    so that a face that comes nearer does not turn soft at once. Crops of four times the limit are
+    so only where that is a half or a quarter of theirs: any other has to be resampled, there and
+    back, by odd steps, and one of a quarter is made in less, see :func:`work_grid`.
     """
     if limit_px == 0 or side <= limit_px:
         return side
-    near = BUCKETS_PX if side <= 2 * limit_px else (side // 2, side // 4)
+    near = BUCKETS_PX if side < 4 * limit_px else (side // 2, side // 4)
     most_px = _OVER_LIMIT * limit_px
     there = [seen for seen in near if limit_px <= seen <= most_px and seen in BUCKETS_PX]
     return max(there, default=limit_px)
@@ -127,7 +136,7 @@ def seen_side(side: int, limit_px: int) -> int:
 
 def seen_face(face_px: float, limit_px: int) -> int:
     """The side at which the network sees the crop of a face of this many pixels; see above."""
-    return seen_side(bucket_of(enhanced_side(face_px, limit_px)), limit_px)
+    return seen_side(crop_side(face_px, limit_px), limit_px)
 
 
 def work_grid(side: int, limit_px: int, scale: int, *, coarse: bool = False) -> tuple[int, int]:

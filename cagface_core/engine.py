@@ -298,7 +298,7 @@ class Engine:
         """
         seen = lr
         own = max(lr.shape[-2:])
-        if (side := seen_side(own, limit_px)) < own:
+        if (side := seen_side(own * coarse, limit_px)) < own:
             seen = resize(lr, side, side)
         height, width = seen.shape[-2:]
         block = make_block(seen, resize_maps(maps, height, width), self.attention)

@@ -23,7 +23,7 @@ from cagface_core.bench.scene import (
 )
 from cagface_core.bench.timing import Timing, percentile, summarise, undisturbed, wait_for
 from cagface_core.config import EnhancerConfig
-from cagface_core.crop import BUCKETS_PX, FACE_TO_CROP, bucket_of, enhanced_side, seen_side
+from cagface_core.crop import BUCKETS_PX, FACE_TO_CROP, crop_side, seen_side
 from cagface_core.detect import Detector, open_detector
 from cagface_core.enhancer import FaceEnhancer
 from cagface_core.types import Enhanced, Frame, Outcome
@@ -133,8 +133,7 @@ class _Bench:
                 continue
             times_ms.append(taken_ms)
             found += sum(outcome is Outcome.ENHANCED for outcome in enhanced.outcomes)
-            sides = (enhanced_side(max(f.w, f.h), limit) for f in enhanced.faces)
-            crops_px += [bucket_of(side) for side in sides]
+            crops_px += [crop_side(max(f.w, f.h), limit) for f in enhanced.faces]
             for stage, value_ms in enhanced.timings_ms.items():
                 stages_ms.setdefault(stage, []).append(value_ms)
         timing = summarise(times_ms)
