@@ -101,7 +101,8 @@ def hold(
     added = sr - resize(kept + resize(given_up, *lr.shape[-2:]), sr.shape[-2], sr.shape[-1])
     if finer is None or not bool((trust > 0).any()):
         return added
-    return added + trust * (hold(finer(), lr, 0.0) - added)
+    better = added + trust * (hold(finer(), lr, 0.0) - added)
+    return torch.where(trust > 0, better, added)  # whatever came of those that are not shown
 
 
 def hold_coarse(

@@ -200,7 +200,9 @@ def batches(kinds: Sequence[tuple[int, ...]], most: int = 8) -> list[list[int]]:
 
 def _around(face: Face, enhanced: float, side: float) -> tuple[float, float, float]:
     """Left, top and side of a square about the middle of what is enhanced, by its side."""
-    of_head = (enhanced / max(face.w, face.h) - 1) / (FACE_TO_CROP - 1)  # all of it, 1, or less
+    face_px = max(face.w, face.h)
+    # All of the head, 1, or less of it.
+    of_head = (enhanced / face_px - 1) / (FACE_TO_CROP - 1) if face_px > 0 else 1.0
     centre_x = face.x + face.w / 2
     centre_y = face.y + face.h * (0.5 - UPWARD_SHIFT * of_head)
     return centre_x - side / 2, centre_y - side / 2, side

@@ -105,7 +105,11 @@ class Engine:
         self._channels = model.config.in_channels
         try:
             self._settle(fold(model), fold_norms(parser), where)
-            self._finer = None if finer is None else self._beside(finer)
+            self._finer: Runner | None = None
+            self._second = ""
+            if finer is not None:
+                self._finer, sha256 = self._beside(finer)
+                self._second = f", and clean {sha256[:8]}"
         except RuntimeError as error:
             if not lacks_memory(error):
                 raise
@@ -158,16 +162,16 @@ class Engine:
         return (
             f"CAGFace F={config['features']} L={config['units']} "
             f"{facts.get('objective', facts['protocol'])} "
-            f"({self.facts.sha256[:8]}{self._softer}) {self.runner.precision} on {self._where} "
-            f"({self.path}, {self.why})"
+            f"({self.facts.sha256[:8]}{self._softer}{self._second}) {self.runner.precision} "
+            f"on {self._where} ({self.path}, {self.why})"
         )
 
-    def _beside(self, weights: Path) -> Runner:
-        """Make another network ready where the first one is."""
+    def _beside(self, weights: Path) -> tuple[Runner, str]:
+        """Make another network ready where the first one is; it, and its SHA-256."""
         model, found = checkpoint.load_sr(weights)
         path = "cuda-eager" if self.graphs is not None else self.path
         runner = open_runner(fold(model), Place(path, self._where), found.facts)
-        return Sparing(runner, self.runner.counts)
+        return Sparing(runner, self.runner.counts), found.sha256
 
     def _open(self, network: FoldedCAGFace, where: Place, facts: Mapping[str, Any]) -> Runner:
         """Make the network ready on its path; on the processor, if need be, find the fastest."""
@@ -196,7 +200,7 @@ class Engine:
         self.parse_aside(blank).maps()
         if self.device.type == "cuda":
             return  # what composes frames there has graphs of its own
-        sides = (side for side in WHOLE_PX if side <= min(most_px, self._whole_px))
+        sides = (side for side in BUCKETS_PX if side <= most_px)
         for side in (side for side in sides if seen_side(side, limit_px) == side):
             block = torch.zeros(1, self._channels, side, side, device=self.device)
             for factor in FACTORS if scale < 4 else (4,):

@@ -20,7 +20,7 @@ from cagface_core import checkpoint
 from cagface_core.clock import Clock
 from cagface_core.config import EnhancerConfig, Rung, Tuning, narrowed, usual
 from cagface_core.cpu_frame import CpuFrame
-from cagface_core.crop import WHOLE_PX, batches, choose_crop, cut, reach, shrunk, work_grid
+from cagface_core.crop import BUCKETS_PX, batches, choose_crop, cut, reach, shrunk, work_grid
 from cagface_core.detect import Detector, open_detector
 from cagface_core.device_frame import Begun, DeviceFrame
 from cagface_core.device_steady import DeviceSteadier, Moved
@@ -136,7 +136,7 @@ class FaceEnhancer:
                 self._prepare(engine, replace(self.tuning, preset=preset))
         if max_crop_px is not None:
             tuning = replace(self.tuning, preset=preset, max_crop_px=max_crop_px)
-            self._prepare(self._engines[preset], tuning, WHOLE_PX[-1])
+            self._prepare(self._engines[preset], tuning, BUCKETS_PX[-1])
         return self._engines[preset]
 
     def _prepare(self, engine: Engine, tuning: Tuning, *most_px: int) -> None:

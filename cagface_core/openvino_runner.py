@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cagface_core.crop import WHOLE_PX
+from cagface_core.crop import BUCKETS_PX
 from cagface_core.errors import DeviceError
 from cagface_core.fold import FoldedCAGFace, fold, halved
 from cagface_core.quantise import Ranges, quantised
@@ -51,7 +51,7 @@ class OpenVinoRunner:
     def __call__(self, block: Tensor, factor: int) -> Tensor:
         """Super-resolve a batch; see :class:`cagface_core.paths.Runner`."""
         height, width = block.shape[-2:]
-        side = width if height == width and width in WHOLE_PX else -1
+        side = width if height == width and width in BUCKETS_PX else -1
         with self._lock:  # a compiled network has one set of buffers
             if (factor, side) not in self._compiled:
                 self._compiled[factor, side] = self._compile(factor, side)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cagface_core.cpu_graph import CpuGraphed
-from cagface_core.crop import BUCKETS_PX, WHOLE_PX
+from cagface_core.crop import BUCKETS_PX
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import DeviceError
 from cagface_core.fold import FoldedCAGFace, by_pixel, fold, halved, place, spread, trial
@@ -160,7 +160,7 @@ class GraphRunner:
 
 
 class CpuGraphRunner:
-    """CAGFace as oneDNN graphs, face by face, at the sides of ``WHOLE_PX``.
+    """CAGFace as oneDNN graphs, face by face, at the sides of ``BUCKETS_PX``.
 
     In three of them, so that what residuals are added to comes in from outside; see
     :class:`cagface_core.cpu_graph.CpuGraphed`.
@@ -185,7 +185,7 @@ class CpuGraphRunner:
     def __call__(self, block: Tensor, factor: int) -> Tensor:
         """Super-resolve a batch; see :class:`Runner`. Other shapes run operation by operation."""
         height, width = block.shape[-2:]
-        if height != width or width not in WHOLE_PX:
+        if height != width or width not in BUCKETS_PX:
             return self.eager(block, factor)
         block = block.to(dtype=self.eager.dtype, memory_format=torch.channels_last)
         parts = [spread(self._one(block[k : k + 1], factor), factor) for k in range(len(block))]

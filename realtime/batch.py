@@ -56,11 +56,6 @@ def plan_videos(
     several = len(sources) > 1 or Path(sources[0]).is_dir()
     found: list[tuple[Path, Path]] = []
     for source in sources:
-        if Path(source).exists() and not (Path(source).is_file() or Path(source).is_dir()):
-            raise InputError(
-                f"{source} is a pipe or a device, and a video is read several times; write it to "
-                "a file first"
-            )
         if Path(source).exists():
             found += _in_place(Path(source), output, recursive=recursive)
         elif glob.has_magic(source):
@@ -93,6 +88,11 @@ def plan_videos(
 def _in_place(path: Path, output: Path, *, recursive: bool) -> list[tuple[Path, Path]]:
     """The videos at a path, each with its place below an output folder."""
     if not path.is_dir():
+        if not path.is_file():
+            raise InputError(
+                f"{path} is a pipe or a device, and a video is read several times; write it to a "
+                "file first"
+            )
         return [(path, Path(path.name))]
     inside = path.rglob("*") if recursive else path.iterdir()
     base, made = path.resolve(), output.resolve()

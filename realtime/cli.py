@@ -252,11 +252,12 @@ def _make_streams_sure() -> None:
     """Standard output and error that take every name of a file, and at any moment."""
     if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
-    if sys.platform == "win32" and sys.stderr is not None and sys.stderr.isatty():
+    own = sys.stderr is not None and not sys.stderr.closed
+    if sys.platform == "win32" and own and sys.stderr.isatty() and sys.stderr.fileno() == 2:
         # A console's has to have a descriptor to itself, see `native_stderr_to_log`.
         sys.stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", buffering=1)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
+        if isinstance(stream, TextIOWrapper) and not stream.closed:
             stream.reconfigure(errors="backslashreplace")
 
 

@@ -26,6 +26,10 @@ _COVERS = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
 _NO_EDITS = ("matroska", "webm")
 """They have no edit lists, so that what one hides would come back."""
 
+_PRIMES_S = {"opus": 0.08, "libopus": 0.08, "mp3": 0.1, "mp3float": 0.1}
+"""Seconds that decoders want before the first sound that is right; others a packet, or none:"""
+_NEED_NONE = ("flac", "alac", "pcm_")
+
 _OF_THE_OLD_FILE = (
     "encoder", "duration", "major_brand", "minor_version", "compatible_brands", "number_of_frames",
     "number_of_bytes", "bps", "rotate", "handler_name", "vendor_id", "filename", "mimetype",
@@ -258,9 +262,14 @@ class StreamCopy:
 
 
 def _is_cut(packet: av.Packet[Any]) -> bool:
-    """Whether an edit list hides it and the one after it: the last hidden one primes a decoder."""
-    end = (packet.pts or 0) + 2 * (packet.duration or 0)
-    return packet.stream.type == "audio" and end <= 0
+    """Whether an edit list hides it, and it is none of the last, which prime a decoder."""
+    if packet.stream.type != "audio":
+        return False
+    end, duration = (packet.pts or 0) + (packet.duration or 0), packet.duration or 0
+    name = packet.stream.codec_context.name
+    if name in _PRIMES_S:
+        return end * packet.time_base <= -_PRIMES_S[name]
+    return end <= (0 if name.startswith(_NEED_NONE) else -duration)
 
 
 def _is_cover(stream: Stream) -> bool:

@@ -226,7 +226,7 @@ def rehearse(
             f"{path}: {chosen.codec} at {width}x{height} does not work in this kind of file "
             f"({reason}); try another --codec or suffix"
         )
-        if copy_from is not None:
+        if copy_from is not None and audio:
             try:
                 begin(chosen, copying=False)
             except _UNUSABLE:
