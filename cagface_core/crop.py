@@ -28,8 +28,8 @@ UPWARD_SHIFT = 0.12
 _FACE_ALONE = 1.1
 """The same of the smallest crop: what has no room in it is hair, ears and neck."""
 
-_OVER_LIMIT = 4 / 3
-"""A crop may be larger by this than the network is to see it."""
+_SHRUNK = 1.5
+"""A head may be larger by this than the network sees it; of larger ones less is enhanced."""
 
 _MARGIN_PX = 3.0
 """A crop that only just holds a face is shown up to here before its edge: the network's padding
@@ -59,16 +59,16 @@ def reach(face: Face, limit_px: int) -> tuple[float, float, float]:
 def enhanced_side(face_px: float, limit_px: int) -> float:
     """The side of the square that is enhanced of a face of ``face_px`` pixels.
 
-    All of the head where the network sees that at its own size, or nearly. Shrunk to half it gains
-    a quarter of what it would, so of larger faces the square holds less of what is around them;
-    only where it holds the face alone it grows with it again.
+    All of the head where the network sees that at two thirds of its own size or more. Shrunk to
+    half it gains a quarter of what it would, so of larger faces the square holds less of what is
+    around them; only where it holds the face alone it grows with it again.
 
     Args:
         face_px: the longer side of the face's box.
         limit_px: at which side the network sees larger crops, about; 0 is none.
     """
     head = FACE_TO_CROP * face_px
-    return min(head, max(_FACE_ALONE * face_px, _OVER_LIMIT * limit_px)) if limit_px else head
+    return min(head, max(_FACE_ALONE * face_px, _SHRUNK * _most_seen(limit_px)))
 
 
 def choose_crop(
@@ -101,11 +101,11 @@ def choose_crop(
 def crop_side(face_px: float, limit_px: int) -> int:
     """The side of the crop that holds what is enhanced of a face of so many pixels.
 
-    One of ``BUCKETS_PX``, or beyond them a multiple of 64; one of 32 where it is to be shrunk: the
-    less, the better is the face.
+    One of ``BUCKETS_PX``, or beyond them a multiple of 64. Where it is to be shrunk there are more
+    of them: the less it is, the better is the face.
     """
     side = enhanced_side(face_px, limit_px)
-    if limit_px and side > _OVER_LIMIT * limit_px:
+    if _most_seen(limit_px) < side <= BUCKETS_PX[-1]:
         return math.ceil(side / 32) * 32
     return bucket_of(side)
 
@@ -128,10 +128,18 @@ def seen_side(side: int, limit_px: int) -> int:
     """
     if limit_px == 0 or side <= limit_px:
         return side
-    near = BUCKETS_PX if side < 4 * limit_px else (side // 2, side // 4)
-    most_px = _OVER_LIMIT * limit_px
-    there = [seen for seen in near if limit_px <= seen <= most_px and seen in BUCKETS_PX]
-    return max(there, default=limit_px)
+    most_px = _most_seen(limit_px)
+    if side < 4 * limit_px or side in (2 * most_px, 4 * most_px):
+        return min(side, int(most_px))
+    return limit_px
+
+
+def _most_seen(limit_px: int) -> float:
+    """What the network sees at most: the limit, 0 is none, or a bucket up to a third larger."""
+    if limit_px == 0:
+        return math.inf
+    near = (bucket for bucket in BUCKETS_PX if limit_px <= bucket <= limit_px * 4 // 3)
+    return max(near, default=limit_px)
 
 
 def seen_face(face_px: float, limit_px: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cagface_core.consistency import resize
-from cagface_core.crop import BUCKETS_PX, bucket_of, choose_crop, cut, reach
+from cagface_core.crop import BUCKETS_PX, bucket_of, choose_crop, cut, reach, seen_side
 from cagface_core.paste import add_to_rgb, feather, find_changes, upscale_frame
 from cagface_core.types import Change, Crop, Face, Image
 
@@ -51,21 +51,21 @@ def test_the_bucket_does_not_flicker():
     assert sizes == [96, 128, 128, 128, 96, 96, 96, 64] or sizes[1:5] == [sizes[1]] * 4
 
 
-@pytest.mark.parametrize("limit_px", [64, 96, 192, 256, 384])
-def test_a_large_face_is_seen_at_its_own_size_before_what_is_around_it_is(limit_px: int):
-    most_px = limit_px * 4 / 3
-    whole, alone = round(most_px / 1.6), round(most_px / 1.1)
+@pytest.mark.parametrize(
+    ("limit_px", "seen_px"), [(64, 64), (96, 128), (192, 256), (256, 256), (384, 384)]
+)
+def test_of_a_face_that_would_be_shrunk_by_more_less_is_enhanced_around_it(
+    limit_px: int, seen_px: int
+):
     for side in range(24, 3 * limit_px, 3):
         crop = choose_crop(face(3000, 2000, side, side), 4000, 6000, limit_px)
-        wanted = min(1.6 * side, max(1.1 * side, most_px))
-        if wanted <= most_px:
-            assert crop.size == bucket_of(wanted)
+        wanted = min(1.6 * side, max(1.1 * side, 1.5 * seen_px))
+        step = 32 if seen_px < wanted <= 256 else 64
+        if wanted <= seen_px:
+            assert crop.size == bucket_of(1.6 * side)
         else:
-            assert wanted <= crop.size < wanted + 32
-        if side > whole:
-            assert crop.size <= max(bucket_of(1.6 * side), 1.1 * side + 32)
-        if side <= alone:
-            assert crop.size <= bucket_of(most_px)
+            assert wanted <= crop.size < wanted + step
+        assert seen_side(crop.size, limit_px) in (crop.size, seen_px, limit_px)
         left, top, shown = reach(face(3000, 2000, side, side), limit_px)
         assert shown == pytest.approx(wanted - 6)
         # All of the face's box, but for what the network's padding reaches.
@@ -73,20 +73,20 @@ def test_a_large_face_is_seen_at_its_own_size_before_what_is_around_it_is(limit_
         assert top <= 2000 + 3
         assert left + shown >= 3000 + side - 3
         assert top + shown >= 2000 + side - 3
-        assert crop.x <= left + 1
-        assert crop.x + crop.size >= left + shown - 1
+        assert crop.x <= left + 2
+        assert crop.x + crop.size >= left + shown - 2
 
 
 def test_a_face_of_a_size_between_two_crops_keeps_its_own():
-    for sides in ([100, 118, 115, 117, 112, 106], [118, 115, 117, 112, 106]):
-        last, sizes = 0, []
-        for side in sides:
-            last = choose_crop(face(300, 200, side, side), 480, 640, 96, last).size
-            sizes.append(last)
-        assert sizes[-5:] == [160] * 5
-    assert choose_crop(face(300, 200, 103, 103), 480, 640, 96, last).size == 128
-    assert choose_crop(face(300, 200, 110, 110), 480, 640, 96, 192).size == 128
-    assert choose_crop(face(300, 200, 137, 137), 480, 640, 96, 384).size == 160
+    last, sizes = 0, []
+    for side in (170, 176, 172, 175, 166, 160):
+        last = choose_crop(face(200, 100, side, side), 480, 640, 96, last).size
+        sizes.append(last)
+    assert sizes == [192, 224, 224, 224, 224, 224]
+    assert choose_crop(face(200, 100, 140, 140), 480, 640, 96, last).size == 192
+    assert choose_crop(face(200, 100, 77, 77), 480, 640, 96, last).size == 128
+    assert choose_crop(face(200, 100, 137, 137), 480, 640, 96, 384).size == 192
+    assert choose_crop(face(200, 100, 0, 0), 480, 640, 96).size == 64
 
 
 def test_a_frame_smaller_than_its_crop_is_padded_by_its_border():
@@ -145,7 +145,7 @@ def test_what_is_shown_of_a_face_grows_with_its_box_and_not_with_its_bucket(limi
         rows, columns = np.s_[crop.y : crop.y + crop.size], np.s_[crop.x : crop.x + crop.size]
         mask[rows, columns] = feather(crop, reach(face, limit_px), 480, 640, 1)[..., 0]
         shown.append(mask)
-    assert len(set(sizes)) == (2 if limit_px else 3)
+    assert len(set(sizes)) == 3
     changes = [np.abs(b - a).sum() / a.sum() for a, b in pairwise(shown)]
     assert max(changes) < 3 * np.median(changes)
     assert shown[0][150, 200] == shown[-1][150, 200] == 1

@@ -60,4 +60,4 @@ def test_as_live_a_large_face_is_enhanced_and_what_is_around_it_is_not():
     assert not changed[:16].any()
     assert not changed[:, :16].any()
     whole = np.abs(seen.enhance_as_live(engine, head, 192) - plain).sum(2) > 0
-    assert whole.mean() > 1.5 * changed.mean()  # at its own size, with hair and ears
+    assert whole.mean() > 1.3 * changed.mean()  # at its own size, with hair and ears
