@@ -247,7 +247,7 @@ def test_what_is_asked_for_in_particular_stays(asked: Rung, best: Rung):
 
 def test_a_larger_network_comes_with_the_crops_that_it_is_to_see():
     governed, controls, enhancer = make(Tuning("pico", 2, max_crop_px=96))
-    gates, loaded, used = {192: threading.Event(), None: threading.Event()}, [], []
+    gates, loaded, used = {192: threading.Event(), 384: threading.Event()}, [], []
     enhance = enhancer.enhance
 
     def load(preset: str, max_crop_px: int | None = None) -> None:
@@ -271,50 +271,13 @@ def test_a_larger_network_comes_with_the_crops_that_it_is_to_see():
     gates[192].set()
     governed.close()
     frame_at("pico", 192)
-    gates[192].clear()
-    frame_at("nano", 192)  # until nano has come, pico goes on, at no less than before
-    gates[192].set()
+    frame_at("nano", 384)  # until nano has come, pico goes on, at no less than before
+    gates[384].set()
     governed.close()
-    frame_at("nano", 192)
+    frame_at("nano", 384)
     frame_at("nano", 96)
-    assert used == [("pico", 96), ("pico", 192), ("pico", 192), ("nano", 192), ("nano", 96)]
-    assert loaded == [("pico", 192), ("nano", 192)]
-
-
-def test_until_a_rung_is_ready_the_one_below_goes_on():
-    """Whatever it may be: 192 px goes on while 384 are made ready for, with whatever network."""
-    governed, controls, enhancer = make(Tuning("pico", 2, max_crop_px=96))
-    ready, used = {192: threading.Event(), 384: threading.Event()}, []
-    enhance = enhancer.enhance
-
-    def load(preset: str, max_crop_px: int | None = None) -> None:
-        assert ready[max_crop_px].wait(10)
-
-    def note(frame, state, tuning=None):
-        used.append((tuning.preset, tuning.max_crop_px))
-        return enhance(frame, state, tuning)
-
-    enhancer.load, enhancer.enhance = load, note
-    governed._governor.took = lambda _ms, _enhanced: None
-    state, frame = governed.new_state(), Frame(picture(0, 32, 16))
-
-    def frame_at(preset: str, max_crop_px: int) -> None:
-        wanted = replace(controls.settings.tuning, preset=preset, max_crop_px=max_crop_px)
-        governed._governor.limit = lambda _asked: wanted
-        governed.enhance(frame, state)
-
-    frame_at("pico", 192)
-    ready[192].set()
-    governed.close()
-    frame_at("pico", 192)
-    frame_at("nano", 384)
-    ready[384].set()
-    governed.close()
-    frame_at("nano", 384)
-    frame_at("pico", 64)
-    assert used == [
-        ("pico", 96), ("pico", 192), ("pico", 192), ("nano", 384), ("pico", 64),
-    ]  # fmt: skip
+    assert used == [("pico", 96), ("pico", 192), ("pico", 192), ("nano", 384), ("nano", 96)]
+    assert loaded == [("pico", 192), ("nano", 384)]
 
 
 def test_larger_crops_are_made_ready_for_beside_the_frames():
