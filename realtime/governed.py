@@ -102,12 +102,13 @@ class Governed(Generic[StateT]):
         if self._ready(_wanted(wanted, asked_px)):
             self._preset = wanted.preset
             return wanted
+        there = replace(wanted, preset=self._preset)
+        if _wanted(there, asked_px) in self._loaded:
+            return there
         # Of what is ready with the network in use the largest, which is what was shown until now.
         sizes_px = [px for preset, px in self._loaded if preset == self._preset and px]
         most_px = max((px for px in sizes_px if px <= wanted.max_crop_px), default=asked_px)
-        if not asked_px < wanted.max_crop_px:
-            most_px = wanted.max_crop_px
-        return replace(wanted, preset=self._preset, max_crop_px=most_px)
+        return replace(there, max_crop_px=most_px)
 
     def _ready(self, wanted: _Wanted) -> bool:
         """Whether something is loaded; if not, it will be, unless it has been refused."""
