@@ -31,6 +31,7 @@ from realtime.environment import RUNTIME, check_cv2, lacks_runtime, package_vers
 from realtime.interrupts import minded
 from realtime.note import NOTE
 from realtime.options import Context, MakeEnhancer, load_enhancer, one_line
+from realtime.process import left_behind
 from realtime.settings import add_settings_arguments, parse_with_settings
 
 
@@ -152,13 +153,24 @@ def main(argv: Sequence[str] | None = None, *, make_enhancer: MakeEnhancer = loa
 
 
 def live(argv: Sequence[str] | None = None, *, make_enhancer: MakeEnhancer = load_enhancer) -> int:
-    """``cagface-live``: camera in, virtual camera out. Returns the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+    """``cagface-live``: camera in, virtual camera out. Returns the exit code.
+
+    Without ``argv`` it is this process's command, and ends the process where something was left
+    behind.
+    """
+    words = sys.argv[1:] if argv is None else argv
     parser = _live_parser()
-    return _run(
-        lambda: parse_with_settings(parser, argv, LIVE, SECTIONS),
+    code = _run(
+        lambda: parse_with_settings(parser, words, LIVE, SECTIONS),
         make_enhancer,
     )
+    if argv is None and left_behind():
+        # A thread that comes back from FFmpeg while Python is taken down crashes it now and then.
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    return code
 
 
 def whole_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:

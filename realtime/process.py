@@ -37,6 +37,8 @@ _HEAD_START_S = 0.3
 
 _LOOK_UP_S = 0.2
 
+_LEFT_BEHIND = "left behind"
+
 _IMPORTED_S = time.perf_counter()
 
 
@@ -114,10 +116,15 @@ def interruptibly(work: Callable[[], ResultT]) -> ResultT:
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             done.set_exception(error)
 
-    threading.Thread(target=run, name="left behind", daemon=True).start()
+    threading.Thread(target=run, name=_LEFT_BEHIND, daemon=True).start()
     while not done.done():
         wait([done], _LOOK_UP_S)  # without an end Windows would not tell of Ctrl-C here
     return done.result()
+
+
+def left_behind() -> bool:
+    """Whether Ctrl-C has left something of :func:`interruptibly` that still goes on."""
+    return any(thread.name == _LEFT_BEHIND for thread in threading.enumerate())
 
 
 class Loading(Generic[ClosableT]):
