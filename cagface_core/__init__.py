@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cagface_core.cuts import CutDetector
     from cagface_core.enhancer import FaceEnhancer
     from cagface_core.hindsight import REACH_S, steadied
-    from cagface_core.native_log import native_stderr_to_log
+    from cagface_core.native_log import is_console_2, native_stderr_to_log
     from cagface_core.planes import rgb_levels, upscale_planes
     from cagface_core.state import State
     from cagface_core.workers import limit_opencv
@@ -64,6 +64,7 @@ __all__ = [
     "State",
     "Tuning",
     "WeightsError",
+    "is_console_2",
     "limit_opencv",
     "narrowed",
     "native_stderr_to_log",
@@ -81,6 +82,7 @@ _LATE = {
     "REACH_S": "hindsight",
     "State": "state",
     "limit_opencv": "workers",
+    "is_console_2": "native_log",
     "native_stderr_to_log": "native_log",
     "rgb_levels": "planes",
     "seen_face": "crop",

@@ -39,7 +39,8 @@ class EnhancerConfig:
         max_crop_px: the largest crop the network sees at native resolution; a larger one it sees
             shrunk to this, and what is finer than that comes from the frame. 0 means no limit:
             large faces go through in tiles. None chooses by mode and device: 384 for files
-            on a processor and live on a GPU, live on a processor 96, no limit otherwise.
+            on a processor and live on a CUDA GPU, live 96 on a processor and 256 on Apple's GPU, no
+            limit otherwise.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or a path by its name, see
             ``cagface_core.paths.PATHS``.
     """

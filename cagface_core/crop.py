@@ -16,8 +16,8 @@ PictureT = TypeVar("PictureT", Image, Floats)
 BUCKETS_PX = (64, 96, 128, 192, 256)
 """The sides a crop may have: few shapes, so that each can have its own ready-made engine."""
 
-WHOLE_PX = (*BUCKETS_PX, 320, 384)
-"""The sides of crops that the network takes in one pass; of larger ones it is given tiles."""
+WHOLE_PX = 384
+"""The largest side of a crop that the network takes in one pass; of larger ones it gets tiles."""
 
 FACE_TO_CROP = 1.6
 """Side of the crop over the longer side of the face's box: hair, ears and chin belong to it."""

@@ -50,8 +50,8 @@ from cagface_core.types import Image, Picture, checked_picture
 from cagface_core.workers import single_threaded
 
 _MOST_FEATURES = 64
-"""Of a network that takes crops up to the last of ``WHOLE_PX``; of others memory limits them to the
-last of ``BUCKETS_PX``."""
+"""Of a network that takes crops up to ``WHOLE_PX``; of others memory limits them to the last of
+``BUCKETS_PX``."""
 _PREPARED_PX = 128  # larger crops take so long each that the first one is not noticed
 
 
@@ -101,7 +101,8 @@ class Engine:
             parser_weights or checkpoint.WEIGHTS_DIR / "parser.safetensors"
         )
         self.attention: str = model.config.attention
-        self._whole_px = (WHOLE_PX if model.config.features <= _MOST_FEATURES else BUCKETS_PX)[-1]
+        small = model.config.features <= _MOST_FEATURES
+        self._whole_px = WHOLE_PX if small else BUCKETS_PX[-1]
         self._channels = model.config.in_channels
         try:
             self._settle(fold(model), fold_norms(parser), where)

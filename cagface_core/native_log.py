@@ -33,7 +33,7 @@ def native_stderr_to_log(log: Logger) -> Generator[None]:
     are written to the real stderr when the block ends; an exception raised inside passes through.
     """
     with _swap, tempfile.TemporaryFile() as captured:
-        if _is_console_2(sys.stderr):  # other threads' writes would fail: rather some noise
+        if is_console_2(sys.stderr):  # other threads' writes would fail: rather some noise
             yield
             return
         try:
@@ -57,7 +57,7 @@ def native_stderr_to_log(log: Logger) -> Generator[None]:
                     os.write(2, line.encode())
 
 
-def _is_console_2(stream: TextIO | None) -> bool:
+def is_console_2(stream: TextIO | None) -> bool:
     """Whether a stream writes to a console of Windows by descriptor 2, which must not be swapped.
 
     At each write Python asks of what console the descriptor is, and fails where it is of none.

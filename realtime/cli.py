@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from cagface_core import CagfaceError
+from cagface_core import CagfaceError, is_console_2
 from realtime import (
     commands,
     live_command,
@@ -264,8 +264,7 @@ def _make_streams_sure() -> None:
     """Standard output and error that take every name of a file, and at any moment."""
     if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
-    own = sys.stderr is not None and not sys.stderr.closed
-    if sys.platform == "win32" and own and sys.stderr.isatty() and sys.stderr.fileno() == 2:
+    if is_console_2(sys.stderr):
         # A console's has to have a descriptor to itself, see `native_stderr_to_log`.
         sys.stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", buffering=1)
     for stream in (sys.stdout, sys.stderr):

@@ -75,12 +75,16 @@ class PartialFile:
     """A hidden file beside ``final``, with the same suffix, renamed to it by `commit`.
 
     The hidden file is made at once, so that a folder that cannot be written is found out
-    before the work and not after it.
+    before the work and not after it. With ``through`` there is none where `written_through` says
+    so: ``path`` is ``final`` then.
     """
 
-    def __init__(self, final: Path, *, overwrite: bool) -> None:
+    def __init__(self, final: Path, *, overwrite: bool, through: bool = False) -> None:
         check_output(final, overwrite=overwrite)
         self.final = final
+        if through and written_through(final):
+            self.path, self._open = final, False
+            return
         self.path = final.with_name(f".partial-{secrets.token_hex(6)}{final.suffix}")
         self._open = False
         try:
@@ -94,6 +98,8 @@ class PartialFile:
 
     def commit(self) -> None:
         """Give the file its final name. Raises `OutputError`."""
+        if self.path == self.final:
+            return
         try:
             self.path.replace(self.final)
         except OSError as error:

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from cagface_core import OutputError
 from realtime.batch import VideoResult
-from realtime.partial_file import PartialFile, written_through
+from realtime.partial_file import PartialFile
 from realtime.run_images import ImageResult
 from realtime.stats import Stats, Summary
 
@@ -149,16 +149,14 @@ def video_table(results: Iterable[VideoResult]) -> Table:
 def write_stats_json(path: Path, summary: Summary) -> None:
     """Write the summary as JSON, whole or not at all. Raises `OutputError`."""
     text = json.dumps(dataclasses.asdict(summary), indent=2) + "\n"
-    part = None if written_through(path) else PartialFile(path, overwrite=True)
+    part = PartialFile(path, overwrite=True, through=True)
     try:
-        (part.path if part else path).write_text(text, encoding="utf-8")
-        if part:
-            part.commit()
+        part.path.write_text(text, encoding="utf-8")
+        part.commit()
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
-        if part:
-            part.discard()
+        part.discard()
 
 
 def _size(size: tuple[int, int] | None) -> str:

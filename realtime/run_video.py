@@ -20,7 +20,7 @@ from realtime.film_report import write_report
 from realtime.journal import Journal, open_journal
 from realtime.loop import LoopOptions, Resettable, run_loop
 from realtime.options import settings_of
-from realtime.partial_file import PartialFile, check_apart, check_output, written_through
+from realtime.partial_file import PartialFile, check_apart, check_output
 from realtime.piece_maker import FilmWork, composed, finder_of
 from realtime.process import in_own_thread, keep_memory, leave_a_core
 from realtime.run import RunEnhancer, Started, Watcher
@@ -174,13 +174,9 @@ def run_video(
                 "output": str(job.output),
                 "enhanced by": enhanced_by,
             }
-            if not written_through(job.report):
-                part = PartialFile(job.report, overwrite=True)
-                stack.callback(part.discard)
-            write_report(
-                part.path if part else job.report, facts, [n for n in journal.notes() if n],
-                summary,
-            )  # fmt: skip
+            part = PartialFile(job.report, overwrite=True, through=True)
+            stack.callback(part.discard)
+            write_report(part.path, facts, [n for n in journal.notes() if n], summary)
         sink.finish()
         if part is not None:  # only now: the same command has to go on where this failed
             part.commit()

@@ -80,9 +80,9 @@ class Panel:
             timeout_graceful_shutdown=1,
         )
         # Its own lines are for an operator of servers; what matters here is logged by the app.
-        # Nor on Windows asyncio's, of each page that is closed.
-        for name in ("uvicorn.error", "asyncio"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        if sys.platform == "win32":  # where each page that is closed is an error of asyncio's
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="panel", daemon=True

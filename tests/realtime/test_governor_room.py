@@ -50,6 +50,10 @@ class Roomy(Machine):
         return tuning.max_crop_px
 
     @property
+    def steps(self) -> list[str]:
+        return [decision.what for decision in self.governor.decisions]
+
+    @property
     def worth(self) -> Rung:
         tuning = self.governor.limit(self.asked)
         assert tuning is not None
@@ -143,7 +147,7 @@ def test_a_fast_machine_gives_a_large_face_its_own_size_first_and_then_larger_ne
     machine.slower = 0.1
     machine.run(30)
     assert machine.worth == ("small", 384)
-    assert [decision.what for decision in machine.governor.decisions] == [
+    assert machine.steps == [
         "faces seen at up to 192 px",
         "network nano instead of pico",
         "network small instead of pico",
@@ -159,7 +163,7 @@ def test_a_face_near_the_camera_is_seen_at_its_own_size_before_a_larger_network_
     machine.slower = 0.2
     machine.run(30)
     assert machine.worth == ("pico", 384)
-    assert [decision.what for decision in machine.governor.decisions] == [
+    assert machine.steps == [
         "faces seen at up to 192 px",
         "faces seen at up to 384 px",
     ]
