@@ -71,9 +71,48 @@ class Closing(ABC):
         self.close()
 
 
+class Gate:
+    """Many at a time, or one alone, who is let in before further ones of the many."""
+
+    def __init__(self) -> None:
+        """Let everybody in."""
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._closed = False
+
+    @contextmanager
+    def among_others(self) -> Generator[None]:
+        """Be inside, with others; never within itself."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closed)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Be inside once everybody else has left."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closed)
+            self._closed = True
+            self._changed.wait_for(lambda: not self._inside)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()
+
+
+# MediaPipe declares its C functions' arguments anew, those of images for each image and those of
+# detectors for each detector, while another thread may be calling them: "'cell' object is not
+# callable", for what was declared before is gone.
 _MAKING_IMAGES = threading.Lock()
-"""MediaPipe declares its C functions' arguments anew for each image, while another thread may be
-calling them: "'cell' object is not callable", for what was declared before is gone."""
+_DETECTORS = Gate()
 
 
 class BlazeFaceDetector(Closing):
@@ -150,7 +189,7 @@ class BlazeFaceDetector(Closing):
     def close(self) -> None:
         """Free the model; closing twice is fine."""
         if self._task is not None:
-            with native_stderr_to_log(log):
+            with native_stderr_to_log(log), _DETECTORS.among_others():
                 self._close()
             self._task = None
 
@@ -162,7 +201,7 @@ class BlazeFaceDetector(Closing):
                 image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb)
             )
         chatty = next(_looks_made) < _CHATTY_LOOKS
-        with native_stderr_to_log(log) if chatty else nullcontext():
+        with native_stderr_to_log(log) if chatty else nullcontext(), _DETECTORS.among_others():
             return self._task.detect(image).detections
 
 
@@ -234,7 +273,8 @@ def _load(path: Path, min_score: float) -> tuple[Any, Any]:
             base_options=tasks.BaseOptions(model_asset_buffer=model),
             min_detection_confidence=min_score,
         )
-        return mediapipe, tasks.vision.FaceDetector.create_from_options(options)
+        with _DETECTORS.alone():
+            return mediapipe, tasks.vision.FaceDetector.create_from_options(options)
     except (ValueError, RuntimeError) as error:
         raise WeightsError(
             f"{path} is not a working BlazeFace model: expected the .tflite file shipped with "

@@ -130,13 +130,19 @@ def users_of(device: Path, proc: Path = Path("/proc")) -> tuple[str, ...]:
         if folder.name == str(os.getpid()):
             continue
         try:
-            held = {os.readlink(link) for link in (folder / "fd").iterdir()}  # noqa: PTH115
-            if str(device) in held:
+            if any(_leads_to(link, device) for link in (folder / "fd").iterdir()):
                 name = (folder / "comm").read_text(encoding="utf-8").strip()
                 found.add(f"{name} (process {folder.name})")
         except OSError:
             continue  # it has ended, or belongs to somebody else
     return tuple(sorted(found))
+
+
+def _leads_to(link: Path, target: Path) -> bool:
+    try:
+        return os.readlink(link) == str(target)  # noqa: PTH115
+    except OSError:
+        return False  # closed since it was listed
 
 
 def other_devices(names: Sequence[str], open_index: Callable[[int], Mode | None]) -> list[Device]:

@@ -180,6 +180,7 @@ def test_who_has_it_open(tmp_path):
         (folder / "fd").mkdir(parents=True)
         (folder / "comm").write_text("zoom\n")
         (folder / "fd/3").symlink_to(roots["dev"] / target)
+        (folder / "fd/4").touch()  # no link, as if closed while it was looked at
     (roots["proc"] / "43").mkdir()  # ended meanwhile
     (camera,) = linux_devices(Driver(), **roots)
     assert camera.used_by == ("zoom (process 41)",)
