@@ -14,6 +14,7 @@ from cagface_core.errors import (
     WeightsError,
 )
 from cagface_core.types import (
+    I420,
     NO_RGB,
     Crop,
     Detection,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from cagface_core.workers import limit_opencv
 
 __all__ = [
+    "I420",
     "NO_RGB",
     "REACH_S",
     "CagfaceError",

@@ -43,6 +43,8 @@ class EnhancerConfig:
             limit otherwise.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or a path by its name, see
             ``cagface_core.paths.PATHS``.
+        planes: frames may come out as `I420` instead of RGB: those of even size that are composed
+            on a CUDA GPU, which converts them and sends half as much back.
     """
 
     preset: str | None = None
@@ -55,6 +57,7 @@ class EnhancerConfig:
     max_faces: int = 8
     max_crop_px: int | None = None
     device: str = "auto"
+    planes: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, with ``ConfigError``; paths may be text and text a path."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from cagface_core.consistency import resize
 from cagface_core.planes import Places, find_places, rgb_gains, standard
 from cagface_core.transfer import fetch, send
-from cagface_core.types import Image, PlaneLayout, Planes
+from cagface_core.types import I420, Image, PlaneLayout, Planes
 
 
 class Canvas(Protocol):
@@ -40,26 +40,39 @@ class Canvas(Protocol):
 
 
 class RgbCanvas:
-    """A frame as RGB: ``rgb`` is (3, S*H, S*W) float32 in whole levels."""
+    """A frame as RGB: ``rgb`` is (3, S*H, S*W) float32 in whole levels.
 
-    def __init__(self, rgb: Tensor) -> None:
-        self.rgb = rgb
+    It comes back as RGB or, where its sides are even, as `I420`.
+    """
+
+    def __init__(self, rgb: Tensor, as_planes: bool = False) -> None:
+        self.rgb, self._as_planes = rgb, as_planes
 
     @classmethod
-    def upscale(cls, pixels: Tensor, scale: int) -> Self:
+    def upscale(cls, pixels: Tensor, scale: int, as_planes: bool = False) -> Self:
         """Enlarge a frame, (H, W, 3) uint8 on the device, as ``paste.upscale_frame`` does."""
         height, width = (scale * side for side in pixels.shape[:2])
         plain = resize(pixels.permute(2, 0, 1)[None].float(), height, width)
-        return cls(plain[0].round_().clamp_(0, 255))
+        return cls(plain[0].round_().clamp_(0, 255), as_planes)
 
     def add(self, x: int, y: int, levels: Tensor) -> None:
         """See :class:`Canvas`."""
         _add(self.rgb, x, y, levels, 255)
 
-    def fetch(self) -> Callable[[], Image]:
-        """(S*H, S*W, 3) uint8 RGB; see :class:`Canvas`."""
+    def fetch(self) -> Callable[[], Image | Planes]:
+        """(S*H, S*W, 3) uint8 RGB, or `I420`; see :class:`Canvas`."""
+        if self._as_planes:
+            return PlanesCanvas(self._to_planes(), I420).fetch()
         rows = self.rgb.permute(1, 2, 0)
         return fetch(rows.to(torch.uint8, memory_format=torch.contiguous_format))
+
+    def _to_planes(self) -> list[Tensor]:
+        """Code values of `I420`, as `PlanesCanvas` has them but for a fraction that it cuts."""
+        gains, half = _gains(I420, self.rgb.device), 0.5
+        luma = torch.matmul(gains[0], self.rgb.flatten(1)).add_(16 + half)
+        fours = F.avg_pool2d(self.rgb, 2)
+        chroma = torch.matmul(gains[1:], fours.flatten(1)).add_(128 + half)
+        return [luma.view(self.rgb.shape[1:]), *chroma.view(2, *fours.shape[1:])]
 
 
 class PlanesCanvas:

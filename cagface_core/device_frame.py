@@ -62,7 +62,7 @@ class DeviceFrame:
 
     def __init__(
         self, engine: Engine, scale: int, limit_px: int, guard_levels: float, *,
-        captures: bool = True, beside: Executor | None = None,
+        captures: bool = True, beside: Executor | None = None, planes: bool = False,
     ) -> None:  # fmt: skip
         """Take the engine whose device is to be used.
 
@@ -74,8 +74,9 @@ class DeviceFrame:
             captures: use graphs, which pay from the second time on.
             beside: in it those not captured before the first frame are, while frames go on
                 without; None captures them as they come.
+            planes: frames come back as `I420`, where their size is even.
         """
-        self.engine, self.scale = engine, scale
+        self.engine, self.scale, self._planes = engine, scale, planes
         self.limit_px, self.guard_levels = limit_px, guard_levels
         self._graph: Graphed[_Outputs] | None = None
         self._large: Graphed[_Outputs] | None = None
@@ -114,7 +115,8 @@ class DeviceFrame:
             canvas = PlanesCanvas.upscale(frame.planes, self.scale, self.engine.device)
             return Begun(height, width, canvas, None)
         pixels = send(frame.rgb, self.engine.device)
-        return Begun(height, width, RgbCanvas.upscale(pixels, self.scale), pixels)
+        as_planes = self._planes and not self.scale * (height | width) % 2
+        return Begun(height, width, RgbCanvas.upscale(pixels, self.scale, as_planes), pixels)
 
     @torch.inference_mode()
     def finish(

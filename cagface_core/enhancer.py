@@ -151,7 +151,7 @@ class FaceEnhancer:
         if key not in self._device_frames:
             self._device_frames[key] = DeviceFrame(
                 self.load(tuning.preset), tuning.scale, tuning.max_crop_px, _GUARD_MEAN_LEVELS,
-                captures=self.config.mode != "image",
+                captures=self.config.mode != "image", planes=self.config.planes,
                 beside=self._capturing if self.config.mode == "live" else None,
             )  # fmt: skip
         return self._device_frames[key]

@@ -48,6 +48,10 @@ class PlaneLayout:
     full_range: bool = False
 
 
+I420 = PlaneLayout(chroma_at=(0.5, 0.5))
+"""What virtual cameras and live encoders take: ITU-R BT.601, chroma in the midst of four pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planes:
     """A picture as video codecs hold it: nothing of it is lost to 8-bit RGB."""
@@ -197,7 +201,8 @@ class Outcome(StrEnum):
 class Enhanced:
     """An enhanced frame: ``rgb`` is (S*H, S*W, 3) uint8 RGB for output scale S.
 
-    Of a frame that came with planes, ``planes`` is the enhanced picture, and ``rgb`` is `NO_RGB`.
+    Of a frame that came with planes, or where planes were asked for, ``planes`` is the enhanced
+    picture, and ``rgb`` is `NO_RGB`.
     ``faces`` are those tracked in this frame, ``outcomes`` what became of each (same order),
     ``timings_ms`` the milliseconds spent per stage, ``counts`` events of this frame by name
     (for example ``attention_hits``).

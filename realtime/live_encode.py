@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import av
 import av.error
-import cv2
 import numpy as np
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from cagface_core import Frame, OutputError
+from realtime.plain import i420_rows
 
 _TIME_BASE = Fraction(1, 90_000)
 """MPEG's own: MPEG-TS can hold nothing finer, and nothing live needs it."""
@@ -78,7 +78,9 @@ class LiveEncoder:
             self._origin = time_s
         # A source that came back may have begun its clock anew.
         self._last_pts = max(self._last_pts + 1, round((time_s - self._origin) / _TIME_BASE))
-        self._encode(self._to_yuv(frame), self._last_pts)
+        # swscale's exact conversion takes ten times as long, on cores that the network wants.
+        picture = av.VideoFrame.from_ndarray(i420_rows(frame), format="yuv420p")
+        self._encode(picture, self._last_pts)
 
     def close(self) -> None:
         """Write what the encoder still holds and close. Raises `OutputError`; closed anyway."""
@@ -114,12 +116,6 @@ class LiveEncoder:
         context.color_range = 1
         stream.time_base = _TIME_BASE
         return stream
-
-    def _to_yuv(self, frame: Frame) -> av.VideoFrame:
-        width, height = self._size
-        # swscale's exact conversion takes ten times as long, on cores that the network wants.
-        yuv = cv2.cvtColor(frame.rgb[:height, :width], cv2.COLOR_RGB2YUV_I420)
-        return av.VideoFrame.from_ndarray(np.asarray(yuv, np.uint8), format="yuv420p")
 
     def _encode(self, picture: av.VideoFrame | None, pts: int) -> None:
         if picture is not None:

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from cagface_core import Enhanced, Frame, Image
+from realtime.plain import rgb_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +16,28 @@ class Shown:
     Attributes:
         frame: as it was captured, (H, W, 3).
         enhanced: what the enhancer made of it; its faces' boxes are in the pixels of ``frame``.
-        rgb: as it was delivered, (H', W', 3) uint8 RGB.
+        delivered: as it was delivered.
         number: counts delivered pictures from 1.
     """
 
     frame: Frame
     enhanced: Enhanced
-    rgb: Image
+    delivered: Frame
     number: int
+
+    @property
+    def after(self) -> Image:
+        """The enhanced frame, (S*H, S*W, 3) uint8 RGB; made anew each time if it is in planes."""
+        return _rgb(self.enhanced)
+
+    @property
+    def rgb(self) -> Image:
+        """What was delivered, (H', W', 3) uint8 RGB; made anew each time if it is in planes."""
+        return _rgb(self.delivered)
+
+
+def _rgb(picture: Frame | Enhanced) -> Image:
+    return picture.rgb if picture.planes is None else rgb_of(picture.planes)
 
 
 class Monitor:
@@ -46,9 +61,9 @@ class Monitor:
             shown = self._shown
         return shown if shown is not None and shown.number > number else None
 
-    def show(self, frame: Frame, enhanced: Enhanced, rgb: Image) -> None:
+    def show(self, frame: Frame, enhanced: Enhanced, delivered: Frame) -> None:
         """Put a picture in; called by the thread that delivers."""
         with self._condition:
             number = self._shown.number + 1 if self._shown else 1
-            self._shown = Shown(frame, enhanced, rgb, number)
+            self._shown = Shown(frame, enhanced, delivered, number)
             self._condition.notify_all()

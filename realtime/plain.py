@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from cagface_core import NO_RGB, Enhanced, Frame, Image, Plane, Planes, upscale_planes
 
@@ -29,6 +30,30 @@ def untouched(frame: Frame, scale: int) -> Enhanced:
     if frame.planes is None:
         return Enhanced(upscale(frame.rgb, scale))
     return Enhanced(NO_RGB, planes=upscale_planes(frame.planes, scale))
+
+
+def rgb_of(picture: Planes) -> Image:
+    """(H, W, 3) uint8 RGB of a picture in `I420`."""
+    rows = _joined(picture)
+    return np.asarray(cv2.cvtColor(rows, cv2.COLOR_YUV2RGB_I420), np.uint8)
+
+
+def i420_rows(frame: Frame) -> NDArray[np.uint8]:
+    """A frame, in RGB or `I420`, as encoders and virtual cameras take it.
+
+    Returns:
+        (3*H/2, W) uint8, `I420` with its planes joined; without an odd last row or column.
+    """
+    if frame.planes is not None:
+        return _joined(frame.planes)
+    height, width = (side & ~1 for side in frame.rgb.shape[:2])
+    rows = cv2.cvtColor(frame.rgb[:height, :width], cv2.COLOR_RGB2YUV_I420)
+    return np.asarray(rows, np.uint8)
+
+
+def _joined(picture: Planes) -> NDArray[np.uint8]:
+    flat = np.concatenate([plane.reshape(-1) for plane in picture.planes])
+    return np.asarray(flat, np.uint8).reshape(3 * picture.height // 2, picture.width)
 
 
 def side_by_side(before: Image, after: Image) -> Image:

@@ -131,7 +131,7 @@ class PreviewSink:
     def _canvas_size(self, shown: Shown) -> tuple[int, int]:
         """Pixels across and down of the window, so that text is sharp and the mouse points."""
         if self._canvas is None:
-            height, width = shown.enhanced.rgb.shape[:2]
+            height, width = shown.after.shape[:2]
             across = max(_SMALLEST_PX, min(width, _LARGEST_PX))
             self._canvas = (across, across * height // width)
             cv2.resizeWindow(_TITLE, *self._canvas)

@@ -54,7 +54,7 @@ def render(
     canvas = np.zeros((size[1], size[0], 3), np.uint8)
     if view.compare is Compare.SIDE_BY_SIDE:
         _put(canvas, frame, rects[0])
-    _put(canvas, shown.enhanced.rgb, rects[-1])
+    _put(canvas, shown.after, rects[-1])
     px = text_px(*size)
     if view.compare is Compare.SPLIT:
         _split(canvas, frame, rects[0], view.split)

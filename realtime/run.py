@@ -14,14 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from cagface_core import Enhanced, Face, Frame, Image, Rung
+from cagface_core import NO_RGB, Enhanced, Face, Frame, Rung
 from realtime.controls import Controls, Settings
 from realtime.governed import Governable, Governed
 from realtime.governor import Governor
 from realtime.handles import Live
 from realtime.loop import Enhancer, LoopOptions, Resettable, run_loop
 from realtime.monitor import Monitor
-from realtime.plain import fit, side_by_side
+from realtime.plain import fit, rgb_of, side_by_side
 from realtime.process import (
     Loading,
     claim_memory,
@@ -290,21 +290,29 @@ def _live_picture(
     job: LiveJob, width: int, height: int, controls: Controls, monitor: Monitor
 ) -> Callable[[Frame, Enhanced], Frame]:
     """What a live run delivers: always of one size, whatever came in; the same while frozen."""
-    frozen: Image | None = None
+    frozen: Frame | None = None
+
+    def picture(frame: Frame, enhanced: Enhanced) -> Frame:
+        planes = enhanced.planes
+        if planes is not None:
+            if (planes.width, planes.height) == (width, height):
+                return replace(frame, rgb=NO_RGB, planes=planes)
+            enhanced = Enhanced(rgb_of(planes))
+        rgb = enhanced.rgb
+        if job.compare:
+            before = fit(frame.rgb, rgb.shape[1], rgb.shape[0])
+            rgb = side_by_side(before, rgb)
+        return replace(frame, rgb=fit(rgb, width, height))
 
     def compose(frame: Frame, enhanced: Enhanced) -> Frame:
         nonlocal frozen
         if not controls.settings.freeze:
             frozen = None
         elif frozen is not None:
-            return replace(frame, rgb=frozen)
-        rgb = enhanced.rgb
-        if job.compare:
-            before = fit(frame.rgb, rgb.shape[1], rgb.shape[0])
-            rgb = side_by_side(before, rgb)
-        rgb = fit(rgb, width, height)
-        monitor.show(frame, enhanced, rgb)
-        frozen = rgb if controls.settings.freeze else None
-        return replace(frame, rgb=rgb)
+            return replace(frame, rgb=frozen.rgb, planes=frozen.planes)
+        delivered = picture(frame, enhanced)
+        monitor.show(frame, enhanced, delivered)
+        frozen = delivered if controls.settings.freeze else None
+        return delivered
 
     return compose

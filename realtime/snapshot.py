@@ -33,7 +33,7 @@ def save(shown: Shown, folder: Path) -> Path:
     after = new_name(folder, "-after.png")
     before = after.with_name(after.name.replace("-after", "-before"))
     _write(before, shown.frame.rgb)
-    _write(after, shown.enhanced.rgb)
+    _write(after, shown.after)
     return after
 
 

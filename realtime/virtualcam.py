@@ -13,10 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pyvirtualcam
+from numpy.typing import NDArray
 from pyvirtualcam import PixelFormat
 
 from cagface_core import DeviceError, Frame
-from realtime.plain import fit
+from realtime.plain import fit, i420_rows, rgb_of
 from realtime.v4l2_format import output_format
 from realtime.virtualcam_fix import collect_facts, fix_for, hidden_from_browsers
 
@@ -29,11 +30,11 @@ _LOOK_S = 1.0
 
 # RGB is what every backend of pyvirtualcam takes, and its own conversion is the fastest there is:
 # 0.21 ms for 1280x960 into v4l2loopback's I420, where OpenCV's takes 0.42 (0.37 against 0.70 at
-# 1920x1080). On Windows and macOS it goes straight to the backend's NV12, BGRA or UYVY. Only a
-# v4l2loopback device that a reader or its settings hold to a packed format needs ours.
+# 1920x1080). On Windows and macOS it goes straight to the backend's NV12, BGRA or UYVY. Frames that
+# come as I420 are sent so. Only a v4l2loopback device that a reader or its settings hold to a
+# packed format needs a conversion of ours.
 _USUAL_FOURCC = "YU12"
-_HELD_FORMATS = {
-    _USUAL_FOURCC: (PixelFormat.RGB, None),
+_PACKED = {
     "YUYV": (PixelFormat.YUYV, cv2.COLOR_RGB2YUV_YUYV),
     "UYVY": (PixelFormat.UYVY, cv2.COLOR_RGB2YUV_UYVY),
 }
@@ -66,8 +67,9 @@ class VirtualCameraSink:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._asked = (width & ~1, height & ~1)
+        self._device = device
         self.rate_hz = float(rate) if rate else _DEFAULT_RATE_HZ
-        self._camera, self.size, self._conversion = self._open(device)
+        self._camera, self.size = self._open(PixelFormat.RGB)
         self.description = f"virtual camera {self._camera.device}"
         if self.size != self._asked:
             self.description += f" ({self.size[0]}x{self.size[1]})"
@@ -81,17 +83,18 @@ class VirtualCameraSink:
             )
 
     def write(self, frame: Frame) -> None:
-        """Send one frame, (H, W, 3) RGB, of the size given at the start. Raises `DeviceError`."""
-        width, height = self._asked
-        rgb = frame.rgb
-        if (rgb.shape[1] & ~1, rgb.shape[0] & ~1) != self._asked:
-            raise ValueError(f"a frame of {rgb.shape} came to a virtual camera of {self._asked}")
-        rgb = fit(rgb[:height, :width], *self.size)
-        if self._conversion is not None:
-            rgb = np.asarray(cv2.cvtColor(rgb, self._conversion), np.uint8)
+        """Send one frame, RGB or `I420`, of the size given at the start. Raises `DeviceError`."""
+        size = _size(frame)
+        if size != self._asked:
+            raise ValueError(f"a frame of {size} came to a virtual camera of {self._asked}")
+        if self.size == self._asked and frame.planes and self._camera.fmt is PixelFormat.RGB:
+            # Not known when it was opened; before the first frame nobody looks at it yet.
+            self._camera.close()
+            self._camera, self.size = self._open(PixelFormat.I420)
+        sent = self._converted(frame)
         try:
             self._look()
-            self._camera.send(np.ascontiguousarray(rgb))
+            self._camera.send(sent)
         except (RuntimeError, OSError) as error:
             raise DeviceError(f"{self.description} takes no more frames ({error})") from error
 
@@ -102,14 +105,29 @@ class VirtualCameraSink:
         """Give the camera back."""
         self._camera.close()
 
+    def _converted(self, frame: Frame) -> NDArray[np.uint8]:
+        """What the camera is sent of a frame."""
+        fmt, (width, height) = self._camera.fmt, self._asked
+        if fmt is PixelFormat.I420 and frame.planes is not None and self.size == self._asked:
+            return i420_rows(frame)
+        rgb = frame.rgb if frame.planes is None else rgb_of(frame.planes)
+        rgb = fit(rgb[:height, :width], *self.size)
+        if fmt is PixelFormat.I420:
+            return i420_rows(Frame(rgb))
+        for packed, conversion in _PACKED.values():
+            if fmt is packed:
+                return np.asarray(cv2.cvtColor(rgb, conversion), np.uint8)
+        return np.ascontiguousarray(rgb)
+
     def _look(self) -> None:
         """Once a second: a v4l2loopback device that is gone takes frames without an error."""
         if self._file is not None and self._clock() >= self._next_look_s:
             self._next_look_s = self._clock() + _LOOK_S
             self._file.stat()
 
-    def _open(self, device: str | None) -> tuple[pyvirtualcam.Camera, tuple[int, int], int | None]:
-        """The camera, its size, and OpenCV's conversion from RGB to what it takes, if any."""
+    def _open(self, usual: PixelFormat) -> tuple[pyvirtualcam.Camera, tuple[int, int]]:
+        """The camera, and its size; sent in the usual format unless it is held to a packed one."""
+        device = self._device
         waiting = deque((*size, _USUAL_FOURCC) for size in sizes_to_try(*self._asked))
         tried: dict[tuple[int, int, str], str] = {}
         while waiting:
@@ -117,7 +135,7 @@ class VirtualCameraSink:
             if attempt in tried:
                 continue
             width, height, fourcc = attempt
-            fmt, conversion = _HELD_FORMATS[fourcc]
+            fmt = _PACKED[fourcc][0] if fourcc in _PACKED else usual
             camera = None
             try:
                 camera = pyvirtualcam.Camera(width, height, self.rate_hz, fmt=fmt, device=device)
@@ -133,10 +151,10 @@ class VirtualCameraSink:
             if camera is not None:
                 if held is None or (held.width, held.height, held.fourcc) == attempt:
                     self._tell(attempt, tried)
-                    return camera, (width, height), conversion
+                    return camera, (width, height)
                 camera.close()
                 tried[attempt] = f"{name} keeps to {held}"
-            if held is not None and held.fourcc in _HELD_FORMATS:
+            if held is not None and held.fourcc in (_USUAL_FOURCC, *_PACKED):
                 waiting.appendleft((held.width, held.height, held.fourcc))
         reasons = _told(tried)
         fix = fix_for(collect_facts(device))
@@ -151,6 +169,13 @@ class VirtualCameraSink:
                 *chosen[:2],
                 _told({attempt: why for attempt, why in tried.items() if why}),
             )
+
+
+def _size(frame: Frame) -> tuple[int, int]:
+    """Width and height, without an odd last column or row."""
+    picture = frame.planes
+    height, width = (picture.height, picture.width) if picture else frame.rgb.shape[:2]
+    return width & ~1, height & ~1
 
 
 def sizes_to_try(width: int, height: int) -> list[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """Frame sizes, numbers and sizes of faces in; what a whole frame and each of its stages take, out.
 
-A frame goes through `FaceEnhancer.enhance` as in a call: uint8 RGB in, uint8 RGB out.
+A frame goes through `FaceEnhancer.enhance` as in a call: uint8 RGB in, uint8 RGB out, or I420 where
+it is composed on a GPU.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def measure_frames(
         def bench(config: EnhancerConfig) -> _Bench:
             return stack.enter_context(closing(_Bench(config, real)))
 
-        benches = [bench(EnhancerConfig(scale=s, device=device)) for s in plan.scales]
+        benches = [bench(EnhancerConfig(scale=s, device=device, planes=True)) for s in plan.scales]
         found: list[FrameRow] = []
         for size in plan.sizes:
             say(f"whole frames of {size[0]}x{size[1]}")
@@ -95,7 +96,9 @@ def measure_frames(
         results.frames += sorted(found, key=lambda row: row.scale)
         say("whole frames by area of the face")
         scale = plan.scales[len(plan.scales) // 2]
-        unlimited = bench(EnhancerConfig(scale=scale, device=device, max_crop_px=max(BUCKETS_PX)))
+        unlimited = bench(
+            EnhancerConfig(scale=scale, device=device, max_crop_px=max(BUCKETS_PX), planes=True)
+        )
         for crop_px in plan.crops_px:
             case = _Case("area", _AREA_SIZE, 1, crop_px)
             results.frames.append(unlimited.row(case, case.scene(plan), plan))
@@ -123,7 +126,7 @@ class _Bench:
         state = enhancer.new_state()
         times_ms: list[float] = []
         stages_ms: dict[str, list[float]] = {}
-        found, crops_px, limit = 0, [0], enhancer.tuning.max_crop_px
+        found, output, crops_px, limit = 0, "rgb", [0], enhancer.tuning.max_crop_px
         for index in range(plan.warm_ups + plan.n):
             rgb = scene.frames[index % len(scene.frames)]
             frame = Frame(rgb, round(index * 1_000_000 / _RATE_HZ))
@@ -132,6 +135,7 @@ class _Bench:
             if index < plan.warm_ups:
                 continue
             times_ms.append(taken_ms)
+            output = "rgb" if enhanced.planes is None else "i420"
             found += sum(outcome is Outcome.ENHANCED for outcome in enhanced.outcomes)
             crops_px += [crop_side(max(f.w, f.h), limit) for f in enhanced.faces]
             for stage, value_ms in enhanced.timings_ms.items():
@@ -143,7 +147,8 @@ class _Bench:
             found=found / plan.n, crop_px=crop_px,
             seen_px=seen_side(crop_px, limit), scale=enhancer.config.scale,
             network=enhancer.description, detector="real" if self._detector else "known",
-            n=timing.n, p50_ms=timing.p50_ms, p95_ms=timing.p95_ms, p99_ms=timing.p99_ms,
+            output=output, n=timing.n,
+            p50_ms=timing.p50_ms, p95_ms=timing.p95_ms, p99_ms=timing.p99_ms,
             stages_ms={stage: percentile(v, 0.5) for stage, v in stages_ms.items()},
         )  # fmt: skip
         return row, timing

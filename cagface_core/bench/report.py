@@ -211,8 +211,8 @@ def _frames(results: Results) -> list[Section]:
     return [
         Section(
             "Whole frames, by number of faces",
-            f"{first.network}; RGB in, RGB out; detector: {first.detector}; crops beyond 'seen px' "
-            "are shown to the network shrunk",
+            f"{first.network}; RGB in, {first.output.upper()} out; detector: {first.detector}; "
+            "crops beyond 'seen px' are shown to the network shrunk",
             headings,
             [times(r) for r in results.frames if r.series == "number"],
         ),

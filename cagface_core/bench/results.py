@@ -78,12 +78,12 @@ class RatioRow:
 
 @dataclass(frozen=True, slots=True)
 class FrameRow:
-    """Whole frames through `FaceEnhancer.enhance`, from RGB to RGB.
+    """Whole frames through `FaceEnhancer.enhance`, from RGB to ``output``, ``rgb`` or ``i420``.
 
     ``series`` is ``number`` (of faces) or ``area`` (of one face). ``faces`` were shown, ``found``
     of them enhanced on average; ``crop_px`` is the side of their crops at native resolution,
     ``seen_px`` that at which the network saw them. ``detector`` is ``real`` or ``known`` (the
-    boxes were given). ``stages_ms`` are medians. ``p99_ms`` is missing in files of before.
+    boxes were given). ``stages_ms`` are medians. Files of before lack ``p99_ms`` and ``output``.
     """
 
     series: str
@@ -101,6 +101,7 @@ class FrameRow:
     p95_ms: float
     stages_ms: Mapping[str, float]
     p99_ms: float | None = None
+    output: str = "rgb"
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def pack(shown: Shown, max_width_px: int) -> bytes:
         as captured, in pixels, the length ``before`` of the first JPEG in bytes, and ``faces``.
     """
     before = _jpeg(shown.frame.rgb, max_width_px)
-    after = _jpeg(shown.enhanced.rgb, max_width_px)
+    after = _jpeg(shown.after, max_width_px)
     height, width = shown.frame.rgb.shape[:2]
     header = json.dumps(
         {

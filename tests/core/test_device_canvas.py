@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from cagface_core import Enhanced, EnhancerConfig, FaceEnhancer, Foreseen, Frame, Outcome
-from cagface_core.device_canvas import PlanesCanvas
+from cagface_core.device_canvas import PlanesCanvas, RgbCanvas
 from cagface_core.device_frame import DeviceFrame
 from cagface_core.planes import add_to_planes, standard, upscale_planes
-from cagface_core.types import Change, PlaneLayout, Planes
+from cagface_core.types import I420, Change, PlaneLayout, Planes
 from realtime.video_in import VideoSource
 from tests.core.plane_pictures import LAYOUTS, TURNED, drawn
 
@@ -51,6 +51,31 @@ def test_a_picture_is_enlarged_as_on_the_processor(name: str, scale: int, size: 
         assert worst(ours, expected) == 0
     else:  # OpenCV places samples of turned chroma to 1/32 of a pixel
         assert worst(ours, expected) <= (1 if name in LAYOUTS else 2)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_rgb_comes_back_as_i420(scale: int):
+    """Of noise, in which every code value of both ends comes; by ITU-R BT.601's own words."""
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 62, 3), np.uint8)
+    pixels[:4], pixels[4:8] = 0, 255
+    canvas = RgbCanvas.upscale(torch.from_numpy(pixels), scale, as_planes=True)
+    canvas.add(2, 6, torch.full((3, 8, 8), 9.0))
+    ours = canvas.fetch()()
+    rgb = canvas.rgb.permute(1, 2, 0).double().numpy()
+    assert isinstance(ours, Planes)
+    assert ours.layout == I420
+    luma = rgb @ (0.299, 0.587, 0.114)
+    fours = rgb.reshape(24 * scale, 2, 31 * scale, 2, 3).mean((1, 3))
+    middle = fours @ (0.299, 0.587, 0.114)
+    expected = [
+        16 + 219 / 255 * luma,
+        128 + 224 / 255 * (fours[..., 2] - middle) / 1.772,
+        128 + 224 / 255 * (fours[..., 0] - middle) / 1.402,
+    ]
+    for plane, exact in zip(ours.planes, expected, strict=True):
+        assert plane.dtype == np.uint8
+        assert np.abs(plane - exact).max() < 0.501
+    assert (ours.planes[0].min(), ours.planes[0].max()) == (16, 235)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from cagface_core.device_frame import DeviceFrame
 from cagface_core.device_steady import DeviceSteadier, Seen, blur, mix
 from cagface_core.paste import upscale_frame
 from cagface_core.steady import Steadier
-from cagface_core.types import Crop, Enhanced, Image
+from cagface_core.types import I420, NO_RGB, Crop, Enhanced, Image
 from tests.core.moved import look_back
 
 CPU_EXACT = "cpu-float32"
@@ -61,6 +62,33 @@ def test_the_device_composes_what_opencv_does(frames: list[Frame], scale: int, w
         assert mine.counts == theirs.counts
         assert {"device", "download"} <= set(mine.timings_ms)
         compare(mine.rgb, theirs.rgb)
+
+
+def test_frames_come_in_planes_where_they_may(frames: list[Frame]):
+    """Converted, what comes in RGB: by OpenCV, to within a level, but for colour at edges."""
+    config = EnhancerConfig(preset="pico", device=CPU_EXACT, planes=True)
+    odd = [Frame(frame.rgb[:-1], frame.pts, frame.time_base) for frame in frames[:1]]
+    with closing(FaceEnhancer(config)) as enhancer:
+        here = run(enhancer, frames)
+        enhancer.on_device = True
+        there = run(enhancer, frames)
+        twice = run(enhancer, odd)  # odd in height, which twice is even
+    with closing(FaceEnhancer(replace(config, scale=1))) as enhancer:
+        enhancer.on_device = True
+        once = run(enhancer, odd)
+    for mine, theirs in zip(there, here, strict=True):
+        assert theirs.planes is None
+        assert mine.planes is not None
+        assert mine.rgb is NO_RGB
+        assert (mine.planes.layout, mine.outcomes) == (I420, theirs.outcomes)
+        rows = cv2.cvtColor(theirs.rgb, cv2.COLOR_RGB2YUV_I420)
+        flat = np.concatenate([plane.reshape(-1) for plane in mine.planes.planes])
+        difference = np.abs(flat.astype(int) - rows.reshape(-1))
+        assert difference[: theirs.rgb[..., 0].size].max() <= 3
+        assert difference.mean() < 0.5
+    assert twice[0].planes is not None
+    assert once[0].planes is None
+    assert once[0].rgb.shape == odd[0].rgb.shape
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from cagface_core.engine import Engine
 from cagface_core.fold import FoldedCAGFace, fold, place
 from cagface_core.fused import CudaBackbone, TritonBackbone, _can_build, fuse
 from cagface_core.paths import BATCHES, FACTORS, GraphRunner
-from cagface_core.types import Crop, PlaneLayout, Planes
+from cagface_core.types import I420, Crop, PlaneLayout, Planes
 from tests.core.moved import look_back
 from tests.core.plane_pictures import ycc
 
@@ -205,6 +205,23 @@ def test_a_film_is_composed_in_planes_as_on_the_processor(
             assert np.abs(a.astype(float) - c).max() <= 4 * unit
             assert np.abs(a.astype(float) - c).mean() < 0.5 * unit
             assert np.abs(a.astype(float) - b).max() <= unit
+
+
+def test_a_call_s_frames_come_back_as_i420(scene: Scene, frames: list[Frame]):
+    config = EnhancerConfig(preset="nano", device="cuda")
+    made: list[list[Enhanced]] = []
+    for planes in (False, True):
+        detector = KnownDetector(scene)
+        with closing(FaceEnhancer(replace(config, planes=planes), detector)) as enhancer:
+            state = enhancer.new_state()
+            made.append([enhancer.enhance(frame, state) for frame in frames])
+    for rgb, ours in zip(*made, strict=True):
+        assert ours.planes is not None
+        assert ours.planes.layout == I420
+        assert ours.outcomes == rgb.outcomes == (Outcome.ENHANCED,)
+        luma = 16 + 219 / 255 * (rgb.rgb @ np.array([0.299, 0.587, 0.114]))
+        assert np.abs(ours.planes.planes[0] - luma).max() < 2
+        assert [plane.shape for plane in ours.planes.planes] == [(480, 640), *2 * [(240, 320)]]
 
 
 def test_one_graph_serves_every_position(enhancer: FaceEnhancer, frames: list[Frame]):

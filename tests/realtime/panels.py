@@ -68,7 +68,7 @@ class Shown:
         self.live.stats.enhanced(enhanced)
         self.live.stats.time("latency", 20.0)
         self.live.stats.delivered()
-        self.live.monitor.show(Frame(rgb), enhanced, enhanced.rgb)
+        self.live.monitor.show(Frame(rgb), enhanced, Frame(enhanced.rgb))
 
     @property
     def root(self) -> str:

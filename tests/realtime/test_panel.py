@@ -252,7 +252,7 @@ def test_large_pictures_come_smaller(shown):
     from cagface_core import Enhanced, Frame
 
     large = picture(0, 1920, 1080)
-    shown.live.monitor.show(Frame(large), Enhanced(large), large)
+    shown.live.monitor.show(Frame(large), Enhanced(large), Frame(large))
     with shown.watch() as browser:
         browser.send("picture")
         header, before, after = unpack(browser.recv(timeout=5))

@@ -24,7 +24,7 @@ def test_who_asks_while_an_older_picture_is_encoded_gets_the_newest(monkeypatch)
 
     def show() -> None:
         rgb = picture(0, 32, 16)
-        monitor.show(Frame(rgb), Enhanced(rgb), rgb)
+        monitor.show(Frame(rgb), Enhanced(rgb), Frame(rgb))
 
     async def ask() -> list[int]:
         made = pictures.Pictures(monitor, max_hz=1000)

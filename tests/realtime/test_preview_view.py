@@ -118,7 +118,7 @@ def shown():
     before = np.full((120, 160, 3), 40, np.uint8)
     after = np.full((240, 320, 3), 200, np.uint8)
     enhanced = Enhanced(after, (LEFT_FACE, RIGHT_FACE), (Outcome.ENHANCED, Outcome.LEFT))
-    return Shown(Frame(before), enhanced, after, 1)
+    return Shown(Frame(before), enhanced, Frame(after), 1)
 
 
 def draw(shown, view, size=(640, 480), **more):

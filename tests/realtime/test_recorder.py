@@ -164,7 +164,7 @@ def test_a_killed_process_leaves_a_playable_file(tmp_path, repository, name):
 
 def test_snapshots(tmp_path):
     before, after = picture(0, 96, 64), picture(5, 192, 128)
-    shown = Shown(Frame(before), Enhanced(after), after, 1)
+    shown = Shown(Frame(before), Enhanced(after), Frame(after), 1)
     folder = tmp_path / "made" / "anew"
     first = save(shown, folder)
     second = save(shown, folder)
@@ -182,7 +182,7 @@ def test_snapshots(tmp_path):
 
 def test_snapshots_faster_than_their_names_change(tmp_path):
     tiny = picture(0, 32, 32)
-    shown = Shown(Frame(tiny), Enhanced(tiny), tiny, 1)
+    shown = Shown(Frame(tiny), Enhanced(tiny), Frame(tiny), 1)
     assert len({save(shown, tmp_path) for _ in range(30)}) == 30
 
 
