@@ -43,8 +43,6 @@ class EnhancerConfig:
             limit otherwise.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or a path by its name, see
             ``cagface_core.paths.PATHS``.
-        planes: frames may come out as `I420` instead of RGB: those of even size that are composed
-            on a CUDA GPU, which converts them and sends half as much back.
     """
 
     preset: str | None = None
@@ -57,7 +55,6 @@ class EnhancerConfig:
     max_faces: int = 8
     max_crop_px: int | None = None
     device: str = "auto"
-    planes: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, with ``ConfigError``; paths may be text and text a path."""
@@ -98,6 +95,8 @@ class Tuning:
             what is coarse.
         only: the ids of the faces that are enhanced; None is all.
         strength_of: by a face's id, its own strength; 0 leaves it as it is.
+        planes: the frame may come out as ``I420`` instead of RGB, which is half as much: so it
+            does, where its size is even, from a CUDA GPU, and from a processor above scale 1.
     """
 
     preset: str
@@ -109,6 +108,7 @@ class Tuning:
     patience: float = 1.0
     only: frozenset[int] | None = None
     strength_of: Mapping[int, float] = field(default_factory=dict[int, float])
+    planes: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, with ``ConfigError``."""

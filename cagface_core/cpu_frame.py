@@ -11,9 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from cagface_core.clock import Clock
+from cagface_core.config import Tuning
 from cagface_core.crop import reach
 from cagface_core.paste import add_to_rgb, feather, find_changes, upscale_frame
-from cagface_core.planes import add_to_planes, upscale_planes
+from cagface_core.planes import add_to_planes, upscale_planes, upscale_to_i420
 from cagface_core.steady import Recalled, Steadier
 from cagface_core.types import Change, Crop, Face, Floats, Frame, Image, Planes
 
@@ -23,14 +24,17 @@ class CpuFrame:
 
     Args:
         frame: as it came.
-        scale: output scale 1, 2 or 4.
+        tuning: what to do with it.
         beside: a thread.
         clock: told the milliseconds of the upscale, ``background``, and of the look back,
             ``recall``, which pass beside those of the caller.
     """
 
-    def __init__(self, frame: Frame, scale: int, beside: ThreadPoolExecutor, clock: Clock) -> None:
-        self._frame, self._scale = frame, scale
+    def __init__(
+        self, frame: Frame, tuning: Tuning, beside: ThreadPoolExecutor, clock: Clock
+    ) -> None:
+        self._frame, self._scale = frame, tuning.scale
+        self._as_planes = tuning.planes and tuning.scale > 1  # where that is faster
         self._beside, self._clock = beside, clock
         self._upscaled = beside.submit(self._upscale)
         self._recalled: Future[list[_Known]] | None = None
@@ -72,7 +76,7 @@ class CpuFrame:
         self._recalled = self._beside.submit(look_back)
 
     def finish(self, residuals: Sequence[Floats | None], steadier: Steadier) -> Image | Planes:
-        """Steady the faces and add them to the upscaled frame, in planes if it came in planes.
+        """Steady the faces and add them to the upscaled frame, in RGB or in planes.
 
         Args:
             residuals: of each face, in its grid, (scale*S, scale*S, 3) in levels of 0..255; None
@@ -96,9 +100,10 @@ class CpuFrame:
 
     def _upscale(self) -> Image | Planes:
         with self._clock("background"):
-            if self._frame.planes is None:
-                return upscale_frame(self._frame.rgb, self._scale)
-            return upscale_planes(self._frame.planes, self._scale)
+            if self._frame.planes is not None:
+                return upscale_planes(self._frame.planes, self._scale)
+            upscale = upscale_to_i420 if self._as_planes else upscale_frame
+            return upscale(self._frame.rgb, self._scale)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class DeviceFrame:
 
     def __init__(
         self, engine: Engine, scale: int, limit_px: int, guard_levels: float, *,
-        captures: bool = True, beside: Executor | None = None, planes: bool = False,
+        captures: bool = True, beside: Executor | None = None,
     ) -> None:  # fmt: skip
         """Take the engine whose device is to be used.
 
@@ -74,9 +74,8 @@ class DeviceFrame:
             captures: use graphs, which pay from the second time on.
             beside: in it those not captured before the first frame are, while frames go on
                 without; None captures them as they come.
-            planes: frames come back as `I420`, where their size is even.
         """
-        self.engine, self.scale, self._planes = engine, scale, planes
+        self.engine, self.scale = engine, scale
         self.limit_px, self.guard_levels = limit_px, guard_levels
         self._graph: Graphed[_Outputs] | None = None
         self._large: Graphed[_Outputs] | None = None
@@ -108,14 +107,19 @@ class DeviceFrame:
                     self._graph.try_capture(*self._inputs([one] * batch))
 
     @torch.inference_mode()
-    def begin(self, frame: Frame) -> Begun:
-        """Send a frame, start its upscale, in planes if it came so; does not wait for either."""
+    def begin(self, frame: Frame, as_planes: bool = False) -> Begun:
+        """Send a frame, start its upscale, in planes if it came so; does not wait for either.
+
+        Args:
+            frame: the frame.
+            as_planes: one in RGB comes back as `I420`, if its size is even.
+        """
         height, width = frame.rgb.shape[:2]
         if frame.planes is not None:
             canvas = PlanesCanvas.upscale(frame.planes, self.scale, self.engine.device)
             return Begun(height, width, canvas, None)
         pixels = send(frame.rgb, self.engine.device)
-        as_planes = self._planes and not self.scale * (height | width) % 2
+        as_planes = as_planes and not self.scale * (height | width) % 2
         return Begun(height, width, RgbCanvas.upscale(pixels, self.scale, as_planes), pixels)
 
     @torch.inference_mode()

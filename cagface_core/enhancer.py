@@ -151,7 +151,7 @@ class FaceEnhancer:
         if key not in self._device_frames:
             self._device_frames[key] = DeviceFrame(
                 self.load(tuning.preset), tuning.scale, tuning.max_crop_px, _GUARD_MEAN_LEVELS,
-                captures=self.config.mode != "image", planes=self.config.planes,
+                captures=self.config.mode != "image",
                 beside=self._capturing if self.config.mode == "live" else None,
             )  # fmt: skip
         return self._device_frames[key]
@@ -204,10 +204,9 @@ class FaceEnhancer:
         self, frame: Frame, state: State, tuning: Tuning, beside: ThreadPoolExecutor | None
     ) -> Callable[[], Enhanced]:  # fmt: skip
         """Do what comes before the network, begin that, ``beside`` or later; give what is left."""
-        clock = Clock()
-        engine = self.load(tuning.preset)
+        clock, engine = Clock(), self.load(tuning.preset)
         begun = self._begin(frame, tuning)
-        here = None if begun else CpuFrame(frame, tuning.scale, self._beside, clock)
+        here = None if begun else CpuFrame(frame, tuning, self._beside, clock)
         with clock("detect"):
             found = self.look(frame, state)
             shown, strengths = state.fader.choose(found, tuning, frame.time_s)
@@ -242,7 +241,7 @@ class FaceEnhancer:
         def finish() -> Enhanced:
             composed = on_device and on_device()
             if composed is None:  # or what was begun on the device failed
-                frame_here = here or CpuFrame(frame, tuning.scale, self._beside, clock)
+                frame_here = here or CpuFrame(frame, tuning, self._beside, clock)
                 frame_here.recall(
                     shown, crops, pictures, strengths, grids, work.steadier,
                     limit_px=tuning.max_crop_px, moving=tuning.patience == 1,  # or only the rest
@@ -265,7 +264,7 @@ class FaceEnhancer:
     def _begin(self, frame: Frame, tuning: Tuning) -> Begun | None:
         """Start what needs no faces yet, where the frame is composed on the device."""
         try:
-            return self.device_frame(tuning).begin(frame) if self.on_device else None
+            return self.device_frame(tuning).begin(frame, tuning.planes) if self.on_device else None
         except RuntimeError as error:
             return self._tell(_NOT_THERE, error)
 
@@ -316,7 +315,8 @@ class FaceEnhancer:
         """Run once on a blank frame: no early one is slow, nor the first of another preset."""
         rgb = np.full((height, width, 3), 128, np.uint8)
         self.detector.detect(rgb)
-        begun = self._begin(Frame(rgb), self.tuning)  # its memory first, graphs take what is left
+        # Its memory first, graphs take what is left.
+        begun = self._begin(Frame(rgb), replace(self.tuning, planes=True))
         self._prepare(self.engine, self.tuning)
         if begun:
             begun.canvas.fetch()()

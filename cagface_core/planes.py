@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cagface_core.types import Change, Crop, Floats, Plane, PlaneLayout, Planes
+from cagface_core.types import I420, Change, Crop, Floats, Image, Plane, PlaneLayout, Planes
 
 _LEFT = (0.0, 0.5)
 """Where chroma lies in the pictures made here, where it is halved: MPEG-2, H.264 and on."""
@@ -55,6 +55,24 @@ def upscale_planes(picture: Planes, scale: int) -> Planes:
         for plane, place in zip(picture.planes, places, strict=True)
     )
     return Planes(planes, standard(picture.layout))
+
+
+def upscale_to_i420(rgb: Image, scale: int) -> Planes:
+    """The plain upscale of a picture in RGB, bicubic, as `I420`.
+
+    It takes half the time of one in RGB, which would have to be converted after; at scale 2 the
+    chroma of a pixel is that of four.
+
+    Args:
+        rgb: (H, W, 3) uint8 RGB.
+        scale: 2 or 4.
+
+    Returns:
+        Planes of scale*H x scale*W luma samples.
+    """
+    matrix = np.column_stack([rgb_gains(I420), (_scales(I420)[2], 128, 128)])
+    luma, *chroma = (np.asarray(p, np.uint8) for p in cv2.split(cv2.transform(rgb, matrix)))
+    return Planes((_cubic(luma, scale), *(_cubic(plane, scale // 2) for plane in chroma)), I420)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +127,15 @@ def _resample(plane: Plane, scale: int, place: Places) -> Plane:
     if not place.centred:
         large = _enlarge(plane, scale, *place.starts)
     elif scale > 1:
-        size = scale * plane.shape[1], scale * plane.shape[0]
-        large = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC), plane.dtype)
+        large = _cubic(plane, scale)
     else:
         large = plane.copy()
     return np.ascontiguousarray(large[:height, :width])
+
+
+def _cubic(plane: Plane, scale: int) -> Plane:
+    size = scale * plane.shape[1], scale * plane.shape[0]
+    return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC), plane.dtype)
 
 
 def _enlarge(plane: Plane, scale: int, start_x: float, start_y: float) -> Plane:
@@ -215,7 +237,7 @@ def add_to_planes(picture: Planes, change: Change) -> None:
     """Add a change to a picture, in place.
 
     Args:
-        picture: in the `standard` layout.
+        picture: in a `standard` layout, or `I420`.
         change: RGB levels at a place within the picture.
     """
     layout = picture.layout
@@ -225,14 +247,13 @@ def add_to_planes(picture: Planes, change: Change) -> None:
     levels = change.levels
     if left or top:
         levels = cv2.copyMakeBorder(levels, top, 0, left, 0, cv2.BORDER_REPLICATE)
-    gains = [
-        np.asarray(gain, np.float32) for gain in cv2.split(cv2.transform(levels, rgb_gains(layout)))
-    ]
+    # One by one: to split a picture takes longer than to go through it three times.
+    gains = [np.asarray(cv2.transform(levels, row[None]), np.float32) for row in rgb_gains(layout)]
     _add(picture.planes[0], gains[0][top:, left:], change.x, change.y, layout.bits)
     if layout.kind != "grey":
         x, y = (change.x - left) // across, (change.y - top) // down
         for plane, gain in zip(picture.planes[1:3], gains[1:], strict=True):
-            _add(plane, _halve(gain, across, down), x, y, layout.bits)
+            _add(plane, _halve(gain, layout), x, y, layout.bits)
 
 
 def rgb_gains(layout: PlaneLayout) -> NDArray[np.float64]:
@@ -247,18 +268,20 @@ def rgb_gains(layout: PlaneLayout) -> NDArray[np.float64]:
     return np.stack([luma * luma_unit, cb * chroma_unit, cr * chroma_unit])
 
 
-def _halve(chroma: Floats, across: int, down: int) -> Floats:
-    """Average (h, w) to one sample for ``across`` x ``down`` pixels, where `_LEFT` has it."""
-    if down > 1:
-        over = -chroma.shape[0] % down
-        chroma = np.pad(chroma, ((0, over), (0, 0)), "edge") if over else chroma
-        size = chroma.shape[1], chroma.shape[0] // down
+def _halve(chroma: Floats, layout: PlaneLayout) -> Floats:
+    """Average (h, w) to one sample for ``chroma_px`` pixels, where the layout has it."""
+    across, down = layout.chroma_px
+    wide = across if layout.chroma_at[0] > 0 else 1  # centred, as in `I420`
+    if wide * down > 1:
+        over = -chroma.shape[0] % down, -chroma.shape[1] % wide
+        chroma = np.pad(chroma, ((0, over[0]), (0, over[1])), "edge") if any(over) else chroma
+        size = chroma.shape[1] // wide, chroma.shape[0] // down
         chroma = np.asarray(cv2.resize(chroma, size, interpolation=cv2.INTER_AREA), np.float32)
-    if across > 1:
+    if across > wide:
         triangle = np.arange(1.0, across + 1)
-        wide = np.concatenate([triangle, triangle[-2::-1]])[None] / across**2
+        weights = np.concatenate([triangle, triangle[-2::-1]])[None] / across**2
         averaged = cv2.filter2D(
-            chroma, -1, wide, anchor=(across - 1, 0), borderType=cv2.BORDER_REPLICATE
+            chroma, -1, weights, anchor=(across - 1, 0), borderType=cv2.BORDER_REPLICATE
         )
         chroma = np.asarray(averaged, np.float32)[:, ::across]
     return chroma

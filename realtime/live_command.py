@@ -7,7 +7,6 @@ import math
 import signal
 import time
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,9 +132,7 @@ def _run(
         value: float | None = getattr(arguments, name)
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"--{name} {value:g} is not possible; expected a number above 0")
-    # Windows show RGB, and pictures that are put together or fitted are made of it.
-    in_rgb = arguments.preview or arguments.compare or arguments.output_size
-    options = replace(enhancer_config(arguments, "live"), planes=not in_rgb)
+    options = enhancer_config(arguments, "live")
     if arguments.snapshots is not None and arguments.snapshots.is_file():
         raise ConfigError(f"--snapshots {arguments.snapshots} is a file, expected a folder")
     width, height = arguments.size or (None, None)

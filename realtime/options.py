@@ -136,13 +136,13 @@ def one_line(error: BaseException) -> str:
 
 
 def settings_of(config: EnhancerConfig) -> dict[str, object]:
-    """How faces are enhanced, as JSON has it; device and form of the result are no part of it.
+    """How faces are enhanced, as JSON has it; the device is no part of it.
 
     With it goes what it stands for: this program's version, and what is in files of one's own.
     """
     found: dict[str, object] = {"version of cagface-live": package_version()}
     for key, value in asdict(config).items():
-        if key not in ("device", "planes"):
+        if key != "device":
             kept = value if isinstance(value, int | float) else str(value)
             found[f"--{key.replace('_', '-')}"] = kept
     for option, name in (("--weights", config.weights), ("--parser", config.parser)):

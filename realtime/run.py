@@ -214,7 +214,10 @@ def run_live(
         undo.pop_all()
         watcher.on_progress("warming up")
         in_own_thread(lambda: enhancer.warm_up(info.height, info.width))
-        controls = Controls(Settings(enhancer.tuning, governor=job.governor), enhancer.presets)
+        # Windows show RGB, and pictures that are put together or fitted are made of it.
+        in_rgb = job.preview or job.compare or job.output_size is not None
+        tuning = replace(enhancer.tuning, planes=not in_rgb)
+        controls = Controls(Settings(tuning, governor=job.governor), enhancer.presets)
         governor = Governor(rate, enhancer.presets, enhancer.rungs)
         governed = stack.enter_context(closing(Governed(enhancer, controls, governor)))
         monitor = Monitor()

@@ -74,7 +74,7 @@ def measure_live(
     for preset in plan.presets:
         for scale in plan.scales:
             say(f"live loop, {preset}, scale {scale}")
-            config = EnhancerConfig(preset=preset, scale=scale, device=device, planes=True)
+            config = EnhancerConfig(preset=preset, scale=scale, mode="live", device=device)
             summary = run(scene.frames, config, RATE_HZ, plan.seconds)
             results.live.append(_row(preset, scale, summary))
 

@@ -1,6 +1,9 @@
 """Pictures in planes, drawn: in every layout that films have."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cagface_core.types import PlaneLayout, Planes
 
@@ -71,3 +74,16 @@ TURNED = {
     "on its side, 422": PlaneLayout(chroma_px=(1, 2), chroma_at=(0, 0)),
     "upside down, 422": PlaneLayout(chroma_px=(2, 1), chroma_at=(1, 0)),
 }
+
+
+def exact_i420(rgb: NDArray[Any]) -> list[NDArray[np.float64]]:
+    """By ITU-R BT.601's own words, unrounded; chroma that of four pixels."""
+    weights = (0.299, 0.587, 0.114)
+    height, width = rgb.shape[:2]
+    fours = rgb.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3))
+    middle = fours @ weights
+    return [
+        16 + 219 / 255 * (rgb @ weights),
+        128 + 224 / 255 * (fours[..., 2] - middle) / 1.772,
+        128 + 224 / 255 * (fours[..., 0] - middle) / 1.402,
+    ]

@@ -20,8 +20,9 @@ from cagface_core.device_frame import DeviceFrame
 from cagface_core.device_steady import DeviceSteadier, Seen, blur, mix
 from cagface_core.paste import upscale_frame
 from cagface_core.steady import Steadier
-from cagface_core.types import I420, NO_RGB, Crop, Enhanced, Image
+from cagface_core.types import I420, Crop, Enhanced, Image
 from tests.core.moved import look_back
+from tests.core.plane_pictures import exact_i420
 
 CPU_EXACT = "cpu-float32"
 
@@ -64,31 +65,30 @@ def test_the_device_composes_what_opencv_does(frames: list[Frame], scale: int, w
         compare(mine.rgb, theirs.rgb)
 
 
-def test_frames_come_in_planes_where_they_may(frames: list[Frame]):
-    """Converted, what comes in RGB: by OpenCV, to within a level, but for colour at edges."""
-    config = EnhancerConfig(preset="pico", device=CPU_EXACT, planes=True)
+@pytest.mark.parametrize("on_device", [True, False])
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_frames_come_in_planes_where_they_may(frames: list[Frame], scale: int, on_device: bool):
+    """Converted, they are what comes in RGB, but for rounding and, of colour, its finest detail."""
     odd = [Frame(frame.rgb[:-1], frame.pts, frame.time_base) for frame in frames[:1]]
-    with closing(FaceEnhancer(config)) as enhancer:
-        here = run(enhancer, frames)
-        enhancer.on_device = True
-        there = run(enhancer, frames)
-        twice = run(enhancer, odd)  # odd in height, which twice is even
-    with closing(FaceEnhancer(replace(config, scale=1))) as enhancer:
-        enhancer.on_device = True
-        once = run(enhancer, odd)
-    for mine, theirs in zip(there, here, strict=True):
-        assert theirs.planes is None
-        assert mine.planes is not None
-        assert mine.rgb is NO_RGB
-        assert (mine.planes.layout, mine.outcomes) == (I420, theirs.outcomes)
-        rows = cv2.cvtColor(theirs.rgb, cv2.COLOR_RGB2YUV_I420)
-        flat = np.concatenate([plane.reshape(-1) for plane in mine.planes.planes])
-        difference = np.abs(flat.astype(int) - rows.reshape(-1))
-        assert difference[: theirs.rgb[..., 0].size].max() <= 3
-        assert difference.mean() < 0.5
-    assert twice[0].planes is not None
-    assert once[0].planes is None
-    assert once[0].rgb.shape == odd[0].rgb.shape
+    with closing(make(scale)) as enhancer:
+        expected = run(enhancer, frames)
+        enhancer.on_device = on_device
+        enhancer.tuning = replace(enhancer.tuning, planes=True)
+        ours, (other,) = run(enhancer, frames), run(enhancer, odd)
+    in_planes = on_device or scale > 1
+    assert (other.planes is None) == (not in_planes or scale == 1)
+    for mine, theirs in zip(ours, expected, strict=True):
+        assert (mine.planes is not None) == in_planes
+        assert mine.outcomes == theirs.outcomes == (Outcome.ENHANCED,)
+        if mine.planes is None:
+            assert np.array_equal(mine.rgb, theirs.rgb)
+            continue
+        assert (mine.planes.layout, mine.rgb.size) == (I420, 0)
+        # On the processor brightness and colour are enlarged without RGB's bounds.
+        most, mean = (2, 0.27) if on_device else (10, 0.4)
+        for plane, exact in zip(mine.planes.planes, exact_i420(theirs.rgb), strict=True):
+            assert np.abs(plane - exact).max() < most
+            assert np.abs(plane - exact).mean() < mean
 
 
 @pytest.fixture(scope="module")

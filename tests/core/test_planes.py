@@ -6,9 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from cagface_core.planes import add_to_planes, rgb_levels, standard, upscale_planes
-from cagface_core.types import Change, Crop, Plane, PlaneLayout, Planes
-from tests.core.plane_pictures import LAYOUTS, TURNED, drawn, waves, ycc
+from cagface_core.planes import (
+    add_to_planes,
+    rgb_levels,
+    standard,
+    upscale_planes,
+    upscale_to_i420,
+)
+from cagface_core.types import I420, Change, Crop, Plane, PlaneLayout, Planes
+from tests.core.plane_pictures import LAYOUTS, TURNED, drawn, exact_i420, waves, ycc
 
 
 def worst(a: Planes, b: Planes, border: int = 8) -> float:
@@ -164,3 +170,34 @@ def test_chroma_is_sampled_where_opencv_would(
         )  # fmt: skip
         assert new.shape == size[::-1]
         assert np.abs(new - np.clip(expected, 0, most)).max() <= 0.5 + most * 1e-3
+
+
+@pytest.mark.parametrize("place", [(0, 0), (7, 4), (8, 5), (21, 13)])
+@pytest.mark.parametrize("size", [(24, 16), (23, 15)])
+def test_a_change_of_i420_is_that_of_rgb(place: tuple[int, int], size: tuple[int, int]):
+    """Up to the edges of a picture that is odd before it is enlarged, and faint at its own."""
+    (x, y), (width, height) = place, size
+    rgb = np.full((47, 63, 3), (90, 120, 140), np.uint8)
+    canvas = upscale_to_i420(rgb, 2)
+    levels = np.zeros((2 * height, 2 * width, 3), np.float32)
+    levels[4:-4, 4:-4] = np.random.default_rng(0).uniform(-40, 40, (3,))
+    add_to_planes(canvas, Change(2 * x + 1, 2 * y + 1, levels))
+    expected = np.full((94, 126, 3), rgb[0, 0], np.float64)
+    expected[2 * y + 1 :, 2 * x + 1 :][: 2 * height, : 2 * width] += levels
+    for plane, exact in zip(canvas.planes, exact_i420(expected), strict=True):
+        assert np.abs(plane - exact).max() < 1.01
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_rgb_is_enlarged_into_i420(scale: int):
+    """As its bicubic upscale converted, of a picture that stays within bounds."""
+    y, x = np.mgrid[0:48, 0:62] / 10
+    rgb = np.stack([128 + 90 * np.sin(x), 128 + 90 * np.sin(y), 128 + 60 * np.cos(x + y)], 2)
+    large = upscale_to_i420(rgb.astype(np.uint8), scale)
+    assert large.layout == I420
+    size = 62 * scale, 48 * scale
+    expected = cv2.resize(
+        rgb.astype(np.uint8).astype(np.float32), size, interpolation=cv2.INTER_CUBIC
+    )
+    for plane, exact in zip(large.planes, exact_i420(expected), strict=True):
+        assert np.abs(plane - exact).max() < 2
