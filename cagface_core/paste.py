@@ -93,16 +93,20 @@ def find_changes(
 
     changes: list[Change] = []
     for i, box in enumerate(shown):
-        whole = _fitted(masks[i] * residuals[i], scale * crops[i].size, cv2.INTER_CUBIC)
-        levels = part(whole, i, box)
+        whole, zoom = masks[i] * residuals[i], scale * crops[i].size // len(residuals[i])
         left, top = scale * box[0], scale * box[1]
+        if box == square(crops[i]) and not any(_meet(box, other) for other in shown[i + 1 :]):
+            changes.append(Change(left, top, whole, zoom))
+            continue
+        levels = part(_enlarged(whole, zoom, cv2.INTER_CUBIC), i, box)
         for k in range(i + 1, len(crops)):
-            x0, y0, x1, y1 = shared(box, shown[k])
-            if x0 < x1 and y0 < y1:
+            if _meet(box, shown[k]):
+                x0, y0, x1, y1 = shared(box, shown[k])
                 covered = np.s_[
                     scale * y0 - top : scale * y1 - top, scale * x0 - left : scale * x1 - left
                 ]
-                mask = _fitted(masks[k], scale * crops[k].size, cv2.INTER_LINEAR)
+                finer = scale * crops[k].size // len(masks[k])
+                mask = _enlarged(masks[k], finer, cv2.INTER_LINEAR)
                 levels[covered] *= 1 - part(mask, k, (x0, y0, x1, y1))
         changes.append(Change(left, top, levels))
     return changes
@@ -126,16 +130,22 @@ def shared(one: Box, other: Box) -> Box:
 
 def add_to_rgb(canvas: Image, change: Change) -> None:
     """Add a change to (H, W, 3) uint8 RGB, in place."""
-    height, width = change.levels.shape[:2]
+    levels = _enlarged(change.levels, change.zoom, cv2.INTER_CUBIC)
+    height, width = levels.shape[:2]
     part = canvas[change.y : change.y + height, change.x : change.x + width]
-    cv2.add(part, change.levels, dst=part, dtype=cv2.CV_8U)
+    cv2.add(part, levels, dst=part, dtype=cv2.CV_8U)
 
 
-def _fitted(picture: Floats, side: int, kernel: int) -> Floats:
-    """A square picture of any size, enlarged to ``side`` pixels."""
-    if picture.shape[0] == side:
+def _meet(one: Box, other: Box) -> bool:
+    left, top, right, bottom = shared(one, other)
+    return left < right and top < bottom
+
+
+def _enlarged(picture: Floats, zoom: int, kernel: int) -> Floats:
+    if zoom == 1:
         return picture
-    return np.asarray(cv2.resize(picture, (side, side), interpolation=kernel), np.float32)
+    size = zoom * picture.shape[1], zoom * picture.shape[0]
+    return np.asarray(cv2.resize(picture, size, interpolation=kernel), np.float32)
 
 
 def _ramp(start: int, size: int, length: int, scale: float, near: float, reach: float) -> Floats:

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cagface_core.types import I420, Change, Crop, Floats, Image, Plane, PlaneLayout, Planes
+
+ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
 
 _LEFT = (0.0, 0.5)
 """Where chroma lies in the pictures made here, where it is halved: MPEG-2, H.264 and on."""
@@ -133,9 +136,13 @@ def _resample(plane: Plane, scale: int, place: Places) -> Plane:
     return np.ascontiguousarray(large[:height, :width])
 
 
-def _cubic(plane: Plane, scale: int) -> Plane:
+def _cubic(plane: ArrayT, scale: int) -> ArrayT:
+    """Enlarge (h, w) or (h, w, 3) of any kind, bicubic; itself at scale 1."""
+    if scale == 1:
+        return plane
     size = scale * plane.shape[1], scale * plane.shape[0]
-    return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC), plane.dtype)
+    large = cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC)
+    return cast("ArrayT", np.asarray(large, plane.dtype))
 
 
 def _enlarge(plane: Plane, scale: int, start_x: float, start_y: float) -> Plane:
@@ -244,16 +251,20 @@ def add_to_planes(picture: Planes, change: Change) -> None:
     # Patches begin on a chroma sample; what they gain by that is nought, as their edges are.
     across, down = layout.chroma_px if layout.kind == "yuv" else (1, 1)
     left, top = change.x % across, change.y % down
-    levels = change.levels
-    if left or top:
+    levels, zoom = change.levels, change.zoom
+    if layout != I420:
+        levels, zoom = _cubic(levels, zoom), 1
+    if left or top:  # never of what is still to be enlarged: see `I420`
         levels = cv2.copyMakeBorder(levels, top, 0, left, 0, cv2.BORDER_REPLICATE)
     # One by one: to split a picture takes longer than to go through it three times.
     gains = [np.asarray(cv2.transform(levels, row[None]), np.float32) for row in rgb_gains(layout)]
-    _add(picture.planes[0], gains[0][top:, left:], change.x, change.y, layout.bits)
+    luma = _cubic(gains[0], zoom)[top:, left:]
+    _add(picture.planes[0], luma, change.x, change.y, layout.bits)
     if layout.kind != "grey":
         x, y = (change.x - left) // across, (change.y - top) // down
         for plane, gain in zip(picture.planes[1:3], gains[1:], strict=True):
-            _add(plane, _halve(gain, layout), x, y, layout.bits)
+            fitted = _halve(gain, layout) if zoom == 1 else _cubic(gain, zoom // 2)
+            _add(plane, fitted, x, y, layout.bits)
 
 
 def rgb_gains(layout: PlaneLayout) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ behind.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -33,6 +34,9 @@ BLUR_PX = 1.5
 FLOW_PX = 64
 """Side of the picture in which motion is found: a finer field follows noise and steadies less."""
 
+_HALVED_PX = 256
+"""Larger pictures are compared at half their size, which blurred ones lose nothing by."""
+
 _NOTHING = (-1e3, -1e3, -1e3)  # is like no colour
 _REST_LEVELS = 0.5  # a picture that changed by less on average, so small, has not moved
 
@@ -42,7 +46,7 @@ SeenT = TypeVar("SeenT")
 
 @dataclass(slots=True)
 class _Seen:
-    """A face as it was last shown: its crop, thumb, input (S, S, 3) blurred, picture in 0..255."""
+    """A face as it was last shown: its crop, thumb, input blurred, picture in 0..255."""
 
     crop: Crop
     coarse: int
@@ -115,7 +119,7 @@ class Recalled:
             that the face before is found again without resampling.
         coarse: how many of the frame's pixels are one of these.
         thumb: its :func:`make_thumb`.
-        blurred: (S, S, 3) float32, the crop's pixels in levels, blurred.
+        blurred: (S, S, 3) float32, the crop's pixels in levels, blurred, or half that size.
         plain: (scale*S, scale*S, 3) uint8, its plain upscale.
         before: (scale*S, scale*S, 3) float32, what the frames before showed, where it is now, in
             levels; and
@@ -153,12 +157,11 @@ class Steadier(Memory[_Seen]):
         """
         crop = Crop(crop.x // coarse, crop.y // coarse, crop.size // coarse)
         scale = plain.shape[0] // crop.size
-        blurred = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), BLUR_PX)
-        blurred = np.asarray(blurred, np.float32)
-        now = Recalled(id, crop, coarse, make_thumb(picture), blurred, plain)
+        now = Recalled(id, crop, coarse, make_thumb(picture), _blurred(picture), plain)
         last = self._seen.get(id)
         if last is None or (coarse, scale) != (last.coarse, last.scale):
             return now
+        last = _alike(last, now)
         still, before, share = _recall_still(now, last, scale)
         if moving and (flow := find_flow(crop, now.thumb, last.crop, last.thumb)) is not None:
             moved, moved_share = _recall_moved(now, last, scale, flow, still)
@@ -189,37 +192,62 @@ def _recall_still(now: Recalled, last: _Seen, scale: int) -> tuple[Floats, Float
     """What the last picture shows at a crop's pixels, and how much of it to take where they rest.
 
     Returns:
-        (S, S), 1 where nothing has changed, 0 where something has; then ``before`` and ``share``
-        as in :class:`Recalled`.
+        As large as ``blurred``, 1 where nothing has changed, 0 where something has; then ``before``
+        and ``share`` as in :class:`Recalled`.
     """
-    crop = now.crop
+    crop, less = now.crop, now.crop.size // len(now.blurred)
     if crop == last.crop:
-        weights = _still(now.blurred, last.blurred)
-        return weights, last.enhanced, _enlarged(SHARE * weights, scale)
+        weights = _still(now.blurred, last.blurred, less)
+        return weights, last.enhanced, _enlarged(SHARE * weights, less * scale)
     weights = np.zeros(now.blurred.shape[:2], np.float32)
     before, share = np.zeros(now.plain.shape, np.float32), np.zeros(now.plain.shape[:2], np.float32)
     left, top = max(crop.x, last.crop.x), max(crop.y, last.crop.y)
     right = min(crop.x + crop.size, last.crop.x + last.crop.size)
     bottom = min(crop.y + crop.size, last.crop.y + last.crop.size)
-    if right - left < 2 or bottom - top < 2:
+    if right - left < 2 * less or bottom - top < 2 * less:
+        return weights, before, share
+    if (crop.x - last.crop.x) % less or (crop.y - last.crop.y) % less:  # as seldom at the border
         return weights, before, share
 
-    def shared(picture: Floats, origin: Crop, factor: int) -> Floats:
-        rows = slice((top - origin.y) * factor, (bottom - origin.y) * factor)
-        columns = slice((left - origin.x) * factor, (right - origin.x) * factor)
+    def shared(picture: Floats, origin: Crop, factor: int, less: int = 1) -> Floats:
+        rows, columns = (
+            slice((begin - start) * factor // less, (end - start) * factor // less)
+            for begin, end, start in ((top, bottom, origin.y), (left, right, origin.x))
+        )
         return picture[rows, columns]
 
-    weight = _still(shared(now.blurred, crop, 1), shared(last.blurred, last.crop, 1))
-    shared(weights, crop, 1)[:] = weight
-    shared(share, crop, scale)[:] = _enlarged(SHARE * weight, scale)
+    both = shared(now.blurred, crop, 1, less), shared(last.blurred, last.crop, 1, less)
+    weight = _still(*both, less)
+    shared(weights, crop, 1, less)[:] = weight
+    shared(share, crop, scale)[:] = _enlarged(SHARE * weight, less * scale)
     shared(before, crop, scale)[:] = shared(last.enhanced, last.crop, scale)
     return weights, before, share
 
 
-def _still(now: Floats, last: Floats) -> Floats:
-    """Where two blurred pictures show the same, 0 to 1."""
+def _blurred(picture: Image) -> Floats:
+    """What is compared of a picture (S, S, 3) uint8: (S, S, 3) float32, or half that size."""
+    side, blur_px = len(picture), BLUR_PX
+    if side > _HALVED_PX and side % FLOW_PX == 0:
+        half = side // 2, side // 2
+        picture = np.asarray(cv2.resize(picture, half, interpolation=cv2.INTER_AREA), np.uint8)
+        blur_px = math.sqrt(BLUR_PX**2 - 0.25) / 2  # two pixels averaged are blurred by a half
+    return np.asarray(cv2.GaussianBlur(picture.astype(np.float32), (0, 0), blur_px), np.float32)
+
+
+def _alike(last: _Seen, now: Recalled) -> _Seen:
+    """A face as last shown, its input in the size in which it is compared now."""
+    side = len(now.blurred) * last.crop.size // now.crop.size
+    if side == len(last.blurred):
+        return last
+    kernel = cv2.INTER_AREA if side < len(last.blurred) else cv2.INTER_LINEAR
+    blurred = cv2.resize(last.blurred, (side, side), interpolation=kernel)
+    return replace(last, blurred=np.asarray(blurred, np.float32))
+
+
+def _still(now: Floats, last: Floats, less: int) -> Floats:
+    """Where two blurred pictures show the same, 0 to 1; ``less`` as in :func:`_weigh`."""
     change = cv2.cvtColor(cv2.subtract(now, last), cv2.COLOR_RGB2GRAY)
-    return _weigh(np.abs(change), STILL_LEVELS)
+    return _weigh(np.abs(change), STILL_LEVELS, less)
 
 
 def _recall_moved(
@@ -232,16 +260,17 @@ def _recall_moved(
         last: as it was shown.
         scale: output scale.
         flow: of :func:`find_flow`.
-        still: (S, S), 1 where nothing has changed: there it has been found already.
+        still: as large as ``blurred``, 1 where nothing has changed: there it has been found.
     """
-    there = _places(flow, now.crop, last.crop, 1)
+    less = now.crop.size // len(now.blurred)
+    there = _places(flow, now.crop, last.crop, 1 / less)
     red, green, blue = cv2.split(cv2.absdiff(now.blurred, _sample(last.blurred, there)))
     # In all colours: there is more that may look alike where one looks for it.
     most = np.asarray(cv2.max(cv2.max(red, green), blue), np.float32)
-    weight = SHARE * _weigh(most, SAME_LEVELS) * (1 - still)
-    if scale > 1:
+    weight = SHARE * _weigh(most, SAME_LEVELS, less) * (1 - still)
+    if less * scale > 1:
         there = _places(flow, now.crop, last.crop, scale)
-    return _sample(last.enhanced, there), _enlarged(weight, scale)
+    return _sample(last.enhanced, there), _enlarged(weight, less * scale)
 
 
 def _sample(picture: Floats, there: Floats) -> Floats:
@@ -254,7 +283,7 @@ def _sample(picture: Floats, there: Floats) -> Floats:
     return np.asarray(sampled, np.float32)
 
 
-def _places(flow: Floats, crop: Crop, last: Crop, scale: int) -> Floats:
+def _places(flow: Floats, crop: Crop, last: Crop, scale: float) -> Floats:
     """Where the pixels of a crop, ``scale`` times as large, were in that before: (..., 2), x, y."""
     over = 2  # beyond the border the flow goes on as it is there
     wide = cv2.copyMakeBorder(flow, over, over, over, over, cv2.BORDER_REPLICATE)
@@ -268,9 +297,13 @@ def _places(flow: Floats, crop: Crop, last: Crop, scale: int) -> Floats:
     return np.asarray(large[edge:-edge, edge:-edge], np.float32)
 
 
-def _weigh(change: Floats, limit_levels: float) -> Floats:
-    """How surely pixels show the same, 0 to 1, by how much they differ."""
-    worst = np.asarray(cv2.dilate(change, np.ones((3, 3), np.uint8)), np.float32)
+def _weigh(change: Floats, limit_levels: float, less: int) -> Floats:
+    """How surely pixels show the same, 0 to 1, by how much they and those beside them differ.
+
+    One pixel beside them, or about as much where ``less`` of the crop's pixels are one.
+    """
+    near = np.ones((3, 3) if less == 1 else (2, 2), np.uint8)
+    worst = np.asarray(cv2.dilate(change, near), np.float32)
     return np.clip(1 - worst / np.float32(limit_levels), 0, 1)
 
 

@@ -74,12 +74,14 @@ class Planes:
 class Change:
     """What is added to an upscaled frame in one place.
 
-    ``levels`` is (h, w, 3) float32 RGB in levels of 0..255, its left and top pixel at (x, y).
+    ``levels`` is (h, w, 3) float32 RGB in levels of 0..255, its left and top pixel at (x, y), once
+    it is enlarged by ``zoom``, bicubic.
     """
 
     x: int
     y: int
     levels: Floats
+    zoom: int = 1
 
 
 @dataclass(frozen=True, slots=True)
