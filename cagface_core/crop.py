@@ -11,7 +11,7 @@ import numpy as np
 
 from cagface_core.types import Crop, Face, Floats, Image
 
-PictureT = TypeVar("PictureT", Image, Floats)
+PictureT = TypeVar("PictureT", bound=Image | Floats)
 
 BUCKETS_PX = (64, 96, 128, 192, 256)
 """The sides a crop may have: few shapes, so that each can have its own ready-made engine."""

@@ -27,7 +27,7 @@ from cagface_core.attention import (
 from cagface_core.bisenet import INPUT_PX
 from cagface_core.consistency import SIGMA_PX, as_coloured, hold, hold_coarse, resize
 from cagface_core.cpu_graph import CpuGraphed
-from cagface_core.crop import BUCKETS_PX, WHOLE_PX, seen_side
+from cagface_core.crop import BUCKETS_PX, WHOLE_PX, seen_side, shrunk
 from cagface_core.cuda_graph import Graphed, GraphPool
 from cagface_core.errors import DeviceError, WeightsError
 from cagface_core.fold import FoldedCAGFace, fold, place
@@ -279,6 +279,13 @@ class Engine:
         Returns:
             (N, scale*H, scale*W, 3) float32 in levels of 0..255, consistent with the input.
         """
+        # Then what is added is no finer than what the network sees, see `hold_coarse`.
+        while (
+            max(pictures[0].shape) >= 4 * seen_side(max(pictures[0].shape) * coarse, limit_px)
+            and not (pictures[0].shape[0] | pictures[0].shape[1]) % 2
+        ):
+            pictures = [shrunk(picture, 2) for picture in pictures]
+            scale, coarse = 2 * scale, 2 * coarse
         lr = to_signed(pictures, self.device)
         added = self.added(lr, torch.cat(maps), scale, limit_px, coarse=coarse)
         return added.permute(0, 2, 3, 1).contiguous().cpu().numpy()
@@ -310,7 +317,7 @@ class Engine:
         size = (scale * lr.shape[-2], scale * lr.shape[-1])
         # Of colours whatever is coarser than noise and blocks in the crop itself is kept.
         colour_px = self.sigma_px * side / (own * coarse)
-        if side < own and (scale == 1 or own >= 4 * side):
+        if side < own and (scale == 1 or own * coarse >= 4 * side):
             sr = self._forward(block, 2, run or self.runner)
             added = hold_coarse(sr, seen, self.sigma_px, *size, colour_px)
             return as_coloured(added, seen).mul_(127.5)

@@ -86,14 +86,14 @@ def _patch(face: Face, rgb: Image) -> _Patch:
 
 def _grey(rgb: Image, region: tuple[int, int, int, int], box_px: float) -> Image:
     left, top, right, bottom = region
-    grey = np.asarray(cv2.cvtColor(rgb[top:bottom, left:right], cv2.COLOR_RGB2GRAY), np.uint8)
-    shrink = _BOX_PX / box_px
-    if shrink >= 1:
-        return grey
+    shrink = min(1.0, _BOX_PX / box_px)
     skip = max(1, int(0.5 / shrink))  # averaging all of a large face would take longest
+    some = np.ascontiguousarray(rgb[top:bottom:skip, left:right:skip])
+    grey = np.asarray(cv2.cvtColor(some, cv2.COLOR_RGB2GRAY), np.uint8)
+    if shrink == 1:
+        return grey
     size = (max(2, round((right - left) * shrink)), max(2, round((bottom - top) * shrink)))
-    small = cv2.resize(grey[::skip, ::skip], size, interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.uint8)
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _motion(patch: _Patch, rgb: Image) -> Motion | None:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cagface_core.crop import shrunk
 from cagface_core.types import Crop, Image
 
 SHARE = 0.5
@@ -157,7 +158,9 @@ class Steadier(Memory[_Seen]):
         """
         crop = Crop(crop.x // coarse, crop.y // coarse, crop.size // coarse)
         scale = plain.shape[0] // crop.size
-        now = Recalled(id, crop, coarse, make_thumb(picture), _blurred(picture), plain)
+        less = 2 if crop.size > _HALVED_PX and crop.size % FLOW_PX == 0 else 1
+        small = shrunk(picture, less)
+        now = Recalled(id, crop, coarse, make_thumb(small), _blurred(small, less), plain)
         last = self._seen.get(id)
         if last is None or (coarse, scale) != (last.coarse, last.scale):
             return now
@@ -224,13 +227,10 @@ def _recall_still(now: Recalled, last: _Seen, scale: int) -> tuple[Floats, Float
     return weights, before, share
 
 
-def _blurred(picture: Image) -> Floats:
-    """What is compared of a picture (S, S, 3) uint8: (S, S, 3) float32, or half that size."""
-    side, blur_px = len(picture), BLUR_PX
-    if side > _HALVED_PX and side % FLOW_PX == 0:
-        half = side // 2, side // 2
-        picture = np.asarray(cv2.resize(picture, half, interpolation=cv2.INTER_AREA), np.uint8)
-        blur_px = math.sqrt(BLUR_PX**2 - 0.25) / 2  # two pixels averaged are blurred by a half
+def _blurred(picture: Image, less: int) -> Floats:
+    """What is compared of a picture, uint8, shrunk by ``less``: as large, float32, in levels."""
+    # The average of two pixels is blurred by a half already.
+    blur_px = math.sqrt(BLUR_PX**2 - (less**2 - 1) / 12) / less
     return np.asarray(cv2.GaussianBlur(picture.astype(np.float32), (0, 0), blur_px), np.float32)
 
 

@@ -77,5 +77,6 @@ LEAF_EDGES: Mapping[tuple[str, str], str] = {
     ("quantise", "fold"): "it quantises the folded network",
     ("sparing", "paths"): "it wraps a runner of any path",
     ("sparing", "tiles"): "a face that does not fit goes through in tiles",
+    ("steady", "crop"): "large faces are compared shrunk as crops are",
     ("workers", "cores"): "as many networks at once as there are cores",
 }
