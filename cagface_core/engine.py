@@ -322,7 +322,7 @@ class Engine:
             added = hold_coarse(sr, seen, self.sigma_px, *size, colour_px)
             return as_coloured(added, seen).mul_(127.5)
         # Between, what the larger would add hardly shows, and shrinking it takes long.
-        factor = 4 if max(size) > 3 * max(height, width) else 2
+        factor = 4 if max(size) >= 4 * max(height, width) else 2
 
         def made(by: Callable[[Tensor, int], Tensor]) -> Tensor:
             return resize(self._forward(block, factor, by), *size)
