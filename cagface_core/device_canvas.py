@@ -76,7 +76,7 @@ class RgbCanvas:
 
 
 class PlanesCanvas:
-    """A frame in planes, (h, w) float32 each: whole code values, in a `standard` layout."""
+    """A frame in planes, (h, w) float32 each: code values, in a `standard` layout or `I420`."""
 
     def __init__(self, planes: Sequence[Tensor], layout: PlaneLayout) -> None:
         self.planes, self.layout = planes, layout

@@ -1,8 +1,8 @@
 """Enhanced faces and those before in; the faces out, steadied: :mod:`cagface_core.steady` there.
 
-The same formula in torch, for where the faces never leave the device. Only motion is found on the
-processor. All faces of one size are steadied at once, and what differs from one to the other are
-numbers on the device.
+The same formula in torch, for where the faces never leave the device; large ones are compared in
+all their pixels, not at half their size. Only motion is found on the processor. All faces of one
+size are steadied at once, and what differs from one to the other are numbers on the device.
 """
 
 from __future__ import annotations

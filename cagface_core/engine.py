@@ -300,7 +300,7 @@ class Engine:
         Args:
             lr: (N, 3, H, W) float32 RGB in [-1, 1].
             maps: (N, 3, MAP_PX, MAP_PX) float32 in [0, 1].
-            scale: output scale 1, 2 or 4.
+            scale: output over input size, a power of two.
             limit_px: as in :meth:`residual`.
             run: the network to use in place of the engine's runner.
             coarse: as in :meth:`residual`.

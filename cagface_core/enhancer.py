@@ -174,14 +174,14 @@ class FaceEnhancer:
         """Enhance the faces of one frame.
 
         Args:
-            frame: (H, W, 3) uint8 RGB, at least 2x2; one with planes is made in planes.
+            frame: (H, W, 3) uint8 RGB, at least 2x2; one with planes is made in their layout.
             state: the stream's memory, changed in place.
             tuning: what to do with this frame; None is :attr:`tuning`.
 
         Returns:
-            The frame at (scale*H, scale*W, 3), and what was done. A face whose network fails is
-            shown plainly upscaled and counted; only detection, tracking and a preset that cannot
-            be loaded can raise.
+            The frame at (scale*H, scale*W, 3), or in planes, and what was done. A face whose
+            network fails is shown plainly upscaled and counted; only detection, tracking and a
+            preset that cannot be loaded can raise.
         """
         return self._start(frame, state, tuning or self.tuning, None)()
 
@@ -298,7 +298,7 @@ class FaceEnhancer:
 
         For a picture on its own; frames of a stream go to :meth:`enhance` with a state.
         """
-        return self.enhance(Frame(rgb), self.new_state()).rgb
+        return self.enhance(Frame(rgb), self.new_state(), replace(self.tuning, planes=False)).rgb
 
     def enhance_aligned(self, rgb: Image) -> Image:
         """Super-resolve a picture that is a face crop already: no detection, no mask.

@@ -158,7 +158,8 @@ class Steadier(Memory[_Seen]):
         """
         crop = Crop(crop.x // coarse, crop.y // coarse, crop.size // coarse)
         scale = plain.shape[0] // crop.size
-        less = 2 if crop.size > _HALVED_PX and crop.size % FLOW_PX == 0 else 1
+        # Those shrunk by four move by single pixels, others by even ones.
+        less = 2 if coarse < 4 and crop.size > _HALVED_PX and crop.size % FLOW_PX == 0 else 1
         small = shrunk(picture, less)
         now = Recalled(id, crop, coarse, make_thumb(small), _blurred(small, less), plain)
         last = self._seen.get(id)
@@ -300,9 +301,9 @@ def _places(flow: Floats, crop: Crop, last: Crop, scale: float) -> Floats:
 def _weigh(change: Floats, limit_levels: float, less: int) -> Floats:
     """How surely pixels show the same, 0 to 1, by how much they and those beside them differ.
 
-    One pixel beside them, or about as much where ``less`` of the crop's pixels are one.
+    All around them; where ``less`` of the crop's pixels are one, above, below and at the sides.
     """
-    near = np.ones((3, 3) if less == 1 else (2, 2), np.uint8)
+    near = cv2.getStructuringElement(cv2.MORPH_RECT if less == 1 else cv2.MORPH_CROSS, (3, 3))
     worst = np.asarray(cv2.dilate(change, near), np.float32)
     return np.clip(1 - worst / np.float32(limit_levels), 0, 1)
 

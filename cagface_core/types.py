@@ -113,7 +113,8 @@ class Frame:
     ``captured_s`` is when it was captured, in seconds of `time.perf_counter`; None where that
     means nothing: in a file, or in a picture that no camera has seen. ``planes`` is the same
     picture as its file holds it; what is made of such a frame is made of them, and ``rgb`` is
-    only what is looked at. ``foreseen`` is what is known of it already.
+    only what is looked at, or, of one that is only delivered, `NO_RGB`. ``foreseen`` is what is
+    known of it already.
     """
 
     rgb: Image

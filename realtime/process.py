@@ -32,7 +32,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _LARGEST_KEPT_BYTES = 32 << 20
 _KEPT_BYTES = 256 << 20
 _HEAP_BYTES = 64 << 20
-"""Of all heaps but the first."""
+"""As large as the parts of which all heaps but the first are made."""
 
 _HEAD_START_S = 0.3
 """Mistakes in what is to be opened are mostly found sooner, and then nothing was loaded in vain."""

@@ -208,14 +208,17 @@ def run_live(
             recorder.start(job.record)
         preview = stack.enter_context(closing(_open_preview(job))) if job.preview else None
         sinks = [sink for sink in (preview, recorder) if sink is not None]
-        sink = stack.enter_context(closing(_open_live_sinks(job, width, height, rate, sinks)))
+        # Windows show RGB, and pictures that are put together or fitted are made of it; at scale 1
+        # planes would spare little.
+        in_rgb = job.preview or job.compare or job.output_size is not None or job.scale == 1
+        sink = stack.enter_context(
+            closing(_open_live_sinks(job, width, height, rate, sinks, planes=not in_rgb))
+        )
         watcher.on_progress("loading the network")
         enhancer = stack.enter_context(closing(loading.result()))
         undo.pop_all()
         watcher.on_progress("warming up")
         in_own_thread(lambda: enhancer.warm_up(info.height, info.width))
-        # Windows show RGB, and pictures that are put together or fitted are made of it.
-        in_rgb = job.preview or job.compare or job.output_size is not None
         tuning = replace(enhancer.tuning, planes=not in_rgb)
         controls = Controls(Settings(tuning, governor=job.governor), enhancer.presets)
         governor = Governor(rate, enhancer.presets, enhancer.rungs)
@@ -261,8 +264,9 @@ def _open_preview(job: LiveJob) -> PreviewSink:
 
 
 def _open_live_sinks(
-    job: LiveJob, width: int, height: int, rate: Fraction | None, opened: Sequence[Sink]
-) -> Sink:
+    job: LiveJob, width: int, height: int, rate: Fraction | None, opened: Sequence[Sink], *,
+    planes: bool,
+) -> Sink:  # fmt: skip
     """Open what the job asks for and put it before those opened already.
 
     One that fails closes those before it.
@@ -279,7 +283,9 @@ def _open_live_sinks(
 
             others = sinks or job.preview or job.record
             camera = ReopeningSink(
-                lambda: VirtualCameraSink(width, height, job.output_rate or rate, job.device),
+                lambda: VirtualCameraSink(
+                    width, height, job.output_rate or rate, job.device, planes=planes
+                ),
                 patience_s=None if others else _PATIENCE_S,
             )
             sinks.insert(0, undo.enter_context(closing(camera)))

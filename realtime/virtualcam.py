@@ -30,9 +30,9 @@ _LOOK_S = 1.0
 
 # RGB is what every backend of pyvirtualcam takes, and its own conversion is the fastest there is:
 # 0.21 ms for 1280x960 into v4l2loopback's I420, where OpenCV's takes 0.42 (0.37 against 0.70 at
-# 1920x1080). On Windows and macOS it goes straight to the backend's NV12, BGRA or UYVY. Frames that
-# come as I420 are sent so. Only a v4l2loopback device that a reader or its settings hold to a
-# packed format needs a conversion of ours.
+# 1920x1080). On Windows and macOS it goes straight to the backend's NV12, BGRA or UYVY, as it does
+# from I420. Only a v4l2loopback device that a reader or its settings hold to a packed format needs
+# a conversion of ours, and single frames in RGB among others in I420.
 _USUAL_FOURCC = "YU12"
 _PACKED = {
     "YUYV": (PixelFormat.YUYV, cv2.COLOR_RGB2YUV_YUYV),
@@ -51,6 +51,7 @@ class VirtualCameraSink:
         height: of the frames to come, in pixels.
         rate: the rate to announce in Hz; None means 30.
         device: the camera's name or device file; None takes the first.
+        planes: frames come as `I420`, but for single ones.
         clock: seconds; when to look whether the device is still there.
 
     Raises:
@@ -64,12 +65,13 @@ class VirtualCameraSink:
         rate: Fraction | None,
         device: str | None = None,
         *,
+        planes: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._asked = (width & ~1, height & ~1)
-        self._device = device
         self.rate_hz = float(rate) if rate else _DEFAULT_RATE_HZ
-        self._camera, self.size = self._open(PixelFormat.RGB)
+        usual = PixelFormat.I420 if planes else PixelFormat.RGB
+        self._camera, self.size = self._open(device, usual)
         self.description = f"virtual camera {self._camera.device}"
         if self.size != self._asked:
             self.description += f" ({self.size[0]}x{self.size[1]})"
@@ -87,10 +89,6 @@ class VirtualCameraSink:
         size = _size(frame)
         if size != self._asked:
             raise ValueError(f"a frame of {size} came to a virtual camera of {self._asked}")
-        if self.size == self._asked and frame.planes and self._camera.fmt is PixelFormat.RGB:
-            # Not known when it was opened; before the first frame nobody looks at it yet.
-            self._camera.close()
-            self._camera, self.size = self._open(PixelFormat.I420)
         sent = self._converted(frame)
         try:
             self._look()
@@ -125,9 +123,10 @@ class VirtualCameraSink:
             self._next_look_s = self._clock() + _LOOK_S
             self._file.stat()
 
-    def _open(self, usual: PixelFormat) -> tuple[pyvirtualcam.Camera, tuple[int, int]]:
+    def _open(
+        self, device: str | None, usual: PixelFormat
+    ) -> tuple[pyvirtualcam.Camera, tuple[int, int]]:
         """The camera, and its size; sent in the usual format unless it is held to a packed one."""
-        device = self._device
         waiting = deque((*size, _USUAL_FOURCC) for size in sizes_to_try(*self._asked))
         tried: dict[tuple[int, int, str], str] = {}
         while waiting:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from cagface_core.crop import shrunk
 from cagface_core.paste import upscale_frame
 from cagface_core.steady import Steadier
 from cagface_core.types import Crop, Image
@@ -123,3 +124,29 @@ def test_where_time_is_short_only_what_stands_still_is_steadied(monkeypatch: pyt
         face = steadier.recall(1, crop, SCENE, SCENE, moving=False)
         mixed = steadier.steady(face, added)
     assert np.abs(mixed).mean() < 0.5
+
+
+@pytest.mark.parametrize(("size", "coarse", "step"), [(320, 1, 4), (1280, 4, 4), (640, 2, 4)])
+def test_a_large_face_is_found_again_where_its_crop_has_moved_to(size: int, coarse: int, step: int):
+    """As a still one is; positions are those of the frame."""
+    steadier, scene = Steadier(), cv2.resize(SCENE, (2 * size, 2 * size))
+    shares: list[float] = []
+    for x in (0, 0, step, 2 * step):
+        picture = shrunk(np.ascontiguousarray(scene[:size, x : x + size]), coarse)
+        crop = Crop(x, 0, size)
+        face = steadier.recall(1, crop, picture, picture, coarse=coarse, moving=False)
+        steadier.steady(face, np.zeros(picture.shape, np.float32))
+        if face.share is not None:
+            shares.append(float(face.share.mean()))
+    assert shares[0] == pytest.approx(0.5)
+    assert min(shares[1:]) > 0.45
+
+
+def test_a_face_that_grows_beyond_what_is_compared_whole_is_still_steadied():
+    steadier, scene = Steadier(), cv2.GaussianBlur(cv2.resize(SCENE, (640, 640)), (0, 0), 4)
+    for size in (256, 320, 256):
+        picture = np.ascontiguousarray(scene[:size, :size])
+        face = steadier.recall(1, Crop(0, 0, size), picture, picture)
+        steadier.steady(face, np.zeros(picture.shape, np.float32))
+    assert face.share is not None
+    assert face.share.mean() > 0.4

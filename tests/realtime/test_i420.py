@@ -18,6 +18,7 @@ from realtime.run import LiveJob, Watcher, run_live
 from realtime.snapshot import save
 from realtime.virtualcam import VirtualCameraSink
 from tests.realtime.helpers import Clip, PlainEnhancer, PlainState, picture
+from tests.realtime.recording import RecordingBackend
 
 RED = np.full((48, 64, 3), (220, 40, 30), np.uint8)
 
@@ -48,82 +49,54 @@ def test_there_and_back():
     assert i420_rows(Frame(rgb[:63, :95])).shape == (93, 94)
 
 
-class Backend:
-    """A virtual camera of pyvirtualcam's that takes what it is told it will be sent."""
-
-    cameras: list[Any] = []  # noqa: RUF012  each test begins with none
-
-    def __init__(self, *, width: int, height: int, fourcc: int, **_: Any) -> None:
-        self.width, self.height = width, height
-        self.fmt = PixelFormat(fourcc.to_bytes(4, "little").decode())
-        self.sent: list[np.ndarray] = []
-        self.closed = False
-        self.cameras.append(self)
-
-    def send(self, frame: np.ndarray) -> None:
-        assert not self.closed
-        self.sent.append(np.array(frame))
-
-    def seen(self, index: int = -1) -> Image:
-        """What a receiver sees."""
-        flat = self.sent[index]
-        if self.fmt is PixelFormat.RGB:
-            return flat.reshape(self.height, self.width, 3)
-        assert self.fmt is PixelFormat.I420
-        rows = flat.reshape(3 * self.height // 2, self.width)
-        return np.asarray(cv2.cvtColor(rows, cv2.COLOR_YUV2RGB_I420), np.uint8)
-
-    def close(self) -> None:
-        self.closed = True
-
-    def device(self) -> str:
-        return "planes"
-
-    def native_fourcc(self) -> None:
-        return None
-
-
 @pytest.fixture
 def cameras():
-    pyvirtualcam.register_backend("planes", Backend)
-    Backend.cameras.clear()
-    yield Backend.cameras
-    del pyvirtualcam.camera.BACKENDS["planes"]
+    pyvirtualcam.register_backend("recording", RecordingBackend)
+    RecordingBackend.cameras.clear()
+    yield RecordingBackend.cameras
+    del pyvirtualcam.camera.BACKENDS["recording"]
 
 
 def test_the_virtual_camera_is_sent_planes_as_they_are(cameras):
     rgb = picture(1, 96, 64)
-    sink = VirtualCameraSink(96, 64, None)
+    sink = VirtualCameraSink(96, 64, None, planes=True)
     sink.write(delivered(rgb))
     sink.write(Frame(RED.repeat(2, 0)[:64].repeat(2, 1)[:, :96]))  # one that passed through
     sink.write(delivered(rgb))
-    first, second = cameras
-    assert (first.fmt, first.sent, first.closed) == (PixelFormat.RGB, [], True)
-    assert second.fmt is PixelFormat.I420
-    assert np.array_equal(second.sent[0], i420_rows(delivered(rgb)).reshape(-1))
-    assert unlike(second.seen(1), np.broadcast_to(RED[0, 0], (64, 96, 3))) < 2
-    assert np.array_equal(second.sent[2], second.sent[0])
+    (camera,) = cameras
+    assert camera.fmt is PixelFormat.I420
+    assert np.array_equal(camera.sent[0], i420_rows(delivered(rgb)).reshape(-1))
+    assert unlike(camera.frames[1], np.broadcast_to(RED[0, 0], (64, 96, 3))) < 2
+    assert np.array_equal(camera.sent[2], camera.sent[0])
     with pytest.raises(ValueError, match="came to a virtual camera"):
         sink.write(delivered(RED))
     sink.close()
-    assert second.closed
+    assert camera.closed
+
+
+@pytest.mark.parametrize("planes", [True, False])
+def test_planes_are_taken_by_a_camera_that_expected_rgb_and_the_other_way_round(cameras, planes):
+    rgb = picture(1, 96, 64)
+    sink = VirtualCameraSink(96, 64, None, planes=planes)
+    sink.write(Frame(rgb) if planes else delivered(rgb))
+    assert unlike(cameras[-1].frames[-1], rgb) < 1.5
 
 
 def test_a_camera_of_another_size_is_sent_them_fitted(cameras, monkeypatch):
-    real = Backend.__init__
+    real = RecordingBackend.__init__
 
-    def picky(self: Backend, **options: Any) -> None:
+    def picky(self: RecordingBackend, **options: Any) -> None:
         if (options["width"], options["height"]) != (640, 480):
             raise RuntimeError("cannot do that")
         real(self, **options)
 
-    monkeypatch.setattr(Backend, "__init__", picky)
-    sink = VirtualCameraSink(1280, 960, None)
+    monkeypatch.setattr(RecordingBackend, "__init__", picky)
+    sink = VirtualCameraSink(1280, 960, None, planes=True)
     rgb = picture(5, 1280, 960)
     sink.write(delivered(rgb))
     (camera,) = cameras
     half = cv2.resize(rgb, (640, 480), interpolation=cv2.INTER_AREA)
-    assert unlike(camera.seen(), np.asarray(half, np.uint8)) < 1.5
+    assert unlike(camera.frames[-1], np.asarray(half, np.uint8)) < 1.5
 
 
 def test_a_recording_takes_them_beside_others(tmp_path):
@@ -168,26 +141,26 @@ def test_a_run_delivers_them_and_frames_that_pass_through(cameras, tmp_path):
     enhancer = PlanesEnhancer(2, fail_at=lambda index: index == 2)
     summary = run_live(LiveJob(str(clip), 2, record=tmp_path / "out.mp4"), lambda: enhancer)
     assert summary.passthrough == 1
-    first, second = cameras
-    assert (first.sent, second.fmt) == ([], PixelFormat.I420)
-    assert summary.frames == len(second.sent)
-    for index in range(len(second.sent)):
-        assert second.seen(index).mean() == pytest.approx(picture(0, 192, 128).mean(), abs=4)
+    (camera,) = cameras
+    assert camera.fmt is PixelFormat.I420
+    assert summary.frames == len(camera.sent)
+    for index in range(len(camera.sent)):
+        assert camera.frames[index].mean() == pytest.approx(picture(0, 192, 128).mean(), abs=4)
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == summary.frames
 
 
 @pytest.mark.parametrize(
     ("changes", "size"),
-    [({"compare": True}, (384, 128)), ({"output_size": (100, 80)}, (100, 80))],
+    [({"compare": True}, (384, 128)), ({"output_size": (100, 80)}, (100, 80)), ({}, (96, 64))],
 )
-def test_what_is_put_together_is_made_of_rgb(cameras, tmp_path, changes, size):
-    clip = Clip().write(tmp_path / "in.mp4")
-    run_live(LiveJob(str(clip), 2, **changes), lambda: PlanesEnhancer(2))
+def test_what_is_put_together_or_as_small_as_it_came_is_rgb(cameras, tmp_path, changes, size):
+    clip, scale = Clip().write(tmp_path / "in.mp4"), 2 if changes else 1
+    run_live(LiveJob(str(clip), scale, **changes), lambda: PlanesEnhancer(scale))
     (camera,) = cameras
     assert camera.fmt is PixelFormat.RGB
     assert (camera.width, camera.height) == size
-    assert camera.seen(0).max() > 150
+    assert camera.frames[0].max() > 150
 
 
 def test_a_frozen_picture_stays(cameras, tmp_path):

@@ -178,13 +178,17 @@ def test_a_device_file_that_goes_away_is_noticed(picky, tmp_path, monkeypatch):
 
 
 ON_THE_DRIVER = """
-import logging, sys
+import logging, os, sys
 logging.basicConfig(format="%(message)s")
 import numpy as np
-from cagface_core import CagfaceError, Frame
+from cagface_core import I420, NO_RGB, CagfaceError, Frame, Planes
 from realtime.virtualcam import VirtualCameraSink
+sizes = (960, 1280), (480, 640), (480, 640)
+planes = Planes(tuple(np.full(size, 90, np.uint8) for size in sizes), I420)
 try:
-    sink = VirtualCameraSink(1280, 960, None)
+    sink = VirtualCameraSink(1280, 960, None, planes="PLANES" in os.environ)
+    if "PLANES" in os.environ:
+        sink.write(Frame(NO_RGB, planes=planes))
     sink.write(Frame(np.zeros((960, 1280, 3), np.uint8)))
     print(*sink.size, sink._camera.fmt)
     sink.close()
@@ -228,6 +232,9 @@ def loopback(tmp_path_factory):
         ({"HELD_TO": "800x600:YUYV"}, "800 600 YUYV"),
         ({"HELD_TO": "1280x960:UYVY"}, "1280 960 UYVY"),
         ({"HELD_TO": "800x600:YU12", "REFUSES": "1"}, "800 600 RGB"),
+        ({"PLANES": "1"}, "1280 960 I420"),
+        ({"PLANES": "1", "HELD_TO": "800x600:YU12"}, "800 600 I420"),
+        ({"PLANES": "1", "HELD_TO": "1280x960:UYVY"}, "1280 960 UYVY"),
     ],
 )
 def test_a_device_that_is_held_to_a_format_gets_that_format(loopback, settings, taken):
