@@ -7,7 +7,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-import pyvirtualcam
 from pyvirtualcam import PixelFormat
 
 from cagface_core import I420, NO_RGB, Enhanced, Frame, Image, Planes, Tuning
@@ -47,14 +46,6 @@ def test_there_and_back():
     assert unlike(rgb_of(in_planes(rgb)), rgb) < 1.5
     assert np.array_equal(i420_rows(delivered(rgb)), i420_rows(Frame(rgb)))
     assert i420_rows(Frame(rgb[:63, :95])).shape == (93, 94)
-
-
-@pytest.fixture
-def cameras():
-    pyvirtualcam.register_backend("recording", RecordingBackend)
-    RecordingBackend.cameras.clear()
-    yield RecordingBackend.cameras
-    del pyvirtualcam.camera.BACKENDS["recording"]
 
 
 def test_the_virtual_camera_is_sent_planes_as_they_are(cameras):

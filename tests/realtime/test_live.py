@@ -6,21 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import pyvirtualcam
 
 from realtime.cli import live
 from realtime.run import LiveJob, Watcher, run_live
 from realtime.stats import Stats
 from tests.realtime.helpers import Clip, PlainEnhancer
-from tests.realtime.recording import RecordingBackend
-
-
-@pytest.fixture
-def cameras():
-    pyvirtualcam.register_backend("recording", RecordingBackend)
-    RecordingBackend.cameras.clear()
-    yield RecordingBackend.cameras
-    del pyvirtualcam.camera.BACKENDS["recording"]
 
 
 def bar_position(rgb, scale):

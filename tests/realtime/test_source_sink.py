@@ -14,7 +14,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import pyvirtualcam
 
 from cagface_core import DeviceError, Frame, Image, InputError
 from realtime.journal import open_journal
@@ -24,7 +23,6 @@ from realtime.source import open_source
 from realtime.video_out import VideoSink
 from realtime.virtualcam import VirtualCameraSink
 from tests.realtime.helpers import Clip, ListSink, picture
-from tests.realtime.recording import RecordingBackend
 
 
 @pytest.fixture(params=["file", "vfr file", "file that loops", "lavfi", "lavfi odd"])
@@ -196,20 +194,12 @@ def test_a_missing_camera_is_one_line_with_the_fix(spec, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.fixture
-def recording():
-    pyvirtualcam.register_backend("recording", RecordingBackend)
-    RecordingBackend.cameras.clear()
-    yield RecordingBackend
-    del pyvirtualcam.camera.BACKENDS["recording"]
-
-
 def video_sink(path, info):
     return VideoSink(path, info, 64, 48, journal=open_journal(path, {}))
 
 
 @pytest.fixture(params=["null", "video", "virtual camera", "fan-out"])
-def sink(request, tmp_path, recording):
+def sink(request, tmp_path, cameras):
     info = open_source("lavfi:testsrc=size=64x48:rate=25:duration=1").info
     made = {
         "null": NullSink,
@@ -230,7 +220,7 @@ def test_sink_contract(sink):
     sink.close()
 
 
-def test_sinks_that_care_refuse_another_size(tmp_path, recording):
+def test_sinks_that_care_refuse_another_size(tmp_path, cameras):
     info = open_source("lavfi:testsrc=size=64x48:rate=25:duration=1").info
     video = video_sink(tmp_path / "out.mp4", info)
     camera = VirtualCameraSink(64, 48, None)
@@ -255,12 +245,12 @@ def test_fan_out_closes_all_also_when_one_raises():
     assert len(closed) == 3
 
 
-def test_virtual_camera_cuts_odd_rows_and_columns(recording):
+def test_virtual_camera_cuts_odd_rows_and_columns(cameras):
     sink = VirtualCameraSink(65, 49, None)
     rgb = picture(0, 65, 49)
     sink.write(Frame(rgb))
     sink.close()
-    (camera,) = recording.cameras
+    (camera,) = cameras
     assert (camera.width, camera.height, camera.fps) == (64, 48, 30.0)
     assert np.array_equal(camera.frames[0], rgb[:48, :64])
     assert camera.closed
