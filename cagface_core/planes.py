@@ -254,7 +254,7 @@ def add_to_planes(picture: Planes, change: Change) -> None:
     levels, zoom = change.levels, change.zoom
     if layout != I420:
         levels, zoom = _cubic(levels, zoom), 1
-    if left or top:  # never of what is still to be enlarged: see `I420`
+    if left or top:  # in `I420` never: it has been enlarged by two or four
         levels = cv2.copyMakeBorder(levels, top, 0, left, 0, cv2.BORDER_REPLICATE)
     # One by one: to split a picture takes longer than to go through it three times.
     gains = [np.asarray(cv2.transform(levels, row[None]), np.float32) for row in rgb_gains(layout)]

@@ -28,16 +28,12 @@ class Shown:
     @property
     def after(self) -> Image:
         """The enhanced frame, (S*H, S*W, 3) uint8 RGB; made anew each time if it is in planes."""
-        return _rgb(self.enhanced)
+        return rgb_of(self.enhanced)
 
     @property
     def rgb(self) -> Image:
         """What was delivered, (H', W', 3) uint8 RGB; made anew each time if it is in planes."""
-        return _rgb(self.delivered)
-
-
-def _rgb(picture: Frame | Enhanced) -> Image:
-    return picture.rgb if picture.planes is None else rgb_of(picture.planes)
+        return rgb_of(self.delivered)
 
 
 class Monitor:

@@ -32,9 +32,11 @@ def untouched(frame: Frame, scale: int) -> Enhanced:
     return Enhanced(NO_RGB, planes=upscale_planes(frame.planes, scale))
 
 
-def rgb_of(picture: Planes) -> Image:
-    """(H, W, 3) uint8 RGB of a picture in `I420`."""
-    rows = _joined(picture)
+def rgb_of(picture: Frame | Enhanced) -> Image:
+    """A picture in RGB or `I420` as (H, W, 3) uint8 RGB; its own pixels if it is in RGB."""
+    if picture.planes is None:
+        return picture.rgb
+    rows = _joined(picture.planes)
     return np.asarray(cv2.cvtColor(rows, cv2.COLOR_YUV2RGB_I420), np.uint8)
 
 

@@ -303,11 +303,9 @@ def _live_picture(
 
     def picture(frame: Frame, enhanced: Enhanced) -> Frame:
         planes = enhanced.planes
-        if planes is not None:
-            if (planes.width, planes.height) == (width, height):
-                return replace(frame, rgb=NO_RGB, planes=planes)
-            enhanced = Enhanced(rgb_of(planes))
-        rgb = enhanced.rgb
+        if planes is not None and (planes.width, planes.height) == (width, height):
+            return replace(frame, rgb=NO_RGB, planes=planes)
+        rgb = rgb_of(enhanced)
         if job.compare:
             before = fit(frame.rgb, rgb.shape[1], rgb.shape[0])
             rgb = side_by_side(before, rgb)

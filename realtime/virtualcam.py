@@ -108,8 +108,7 @@ class VirtualCameraSink:
         fmt, (width, height) = self._camera.fmt, self._asked
         if fmt is PixelFormat.I420 and frame.planes is not None and self.size == self._asked:
             return i420_rows(frame)
-        rgb = frame.rgb if frame.planes is None else rgb_of(frame.planes)
-        rgb = fit(rgb[:height, :width], *self.size)
+        rgb = fit(rgb_of(frame)[:height, :width], *self.size)
         if fmt is PixelFormat.I420:
             return i420_rows(Frame(rgb))
         for packed, conversion in _PACKED.values():
